@@ -1,0 +1,1 @@
+"""Verbs on nouns: shapes, meshing, measuring."""

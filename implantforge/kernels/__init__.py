@@ -1,0 +1,1 @@
+"""Numba kernels: arrays and scalars in, output array last. Each file stands alone."""

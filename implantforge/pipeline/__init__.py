@@ -1,0 +1,1 @@
+"""What runs a recipe: validation, the straight line, its cache and the Run folder."""

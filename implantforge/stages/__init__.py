@@ -1,0 +1,1 @@
+"""The stages a scan walks through, one file each."""

@@ -1,0 +1,1 @@
+"""Landmarks, axes and measures, one file per bone."""
