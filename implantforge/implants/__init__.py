@@ -1,0 +1,166 @@
+"""What can be made. One file of this folder is one implant type; the folder is the registry.
+
+A file holds `IMPLANT = Implant(...)`; its `Params` fields, made with `mm`, `deg`, `count`, `number`, `flag`, `choice`,
+drive recipe validation, `implantforge show`, the viewer panel and the report's list of assumptions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from implantforge.core import Anatomy, Check, Design, Fit, InputError, Labels, Mesh, Side, Volume
+
+__all__ = [
+    "Case", "Implant", "Parameter", "Params", "choice", "count", "deg", "flag", "get", "mm", "number", "parameters",
+    "registry",
+]  # fmt: skip
+
+
+class Params(BaseModel):
+    """Base of every implant's parameters: frozen, no unknown names, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="after")
+    def _within_choices(self) -> Params:
+        for row in parameters(type(self)):
+            value = getattr(self, row.name)
+            if row.choices and value is not None and value not in row.choices:
+                raise ValueError(f"{row.name} = {value!r} is none of {', '.join(map(str, row.choices))}")
+        return self
+
+    def for_plan(self) -> Params:
+        """These parameters as `plan` sees them: fields of="design" at their default, so editing one keeps the fit."""
+        kept = {row.name: getattr(self, row.name) for row in parameters(type(self)) if row.of == "plan"}
+        return type(self)(**kept)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter as shown to people. tag: M, R or P, see `mm`."""
+
+    name: str
+    default: Any
+    lo: float | None
+    hi: float | None
+    unit: str
+    doc: str
+    tag: str
+    source: str
+    choices: tuple[Any, ...]
+    of: str
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What an implant may look at: treated side, HU, label map, bone surfaces and anatomy by class name, LPS mm."""
+
+    side: Side
+    volume: Volume
+    labels: Labels
+    bones: Mapping[str, Mesh]
+    anatomy: Mapping[str, Anatomy]
+
+
+@dataclass(frozen=True)
+class Implant:
+    """One implant type.
+
+    needs names bones as TotalSegmentator does, with {side} where the treated side goes: ("femur_{side}",).
+    plan(case, params) -> Fit; design(fit, params) -> Design; checks(case, fit, design, part_mesh, params) -> Checks;
+    phantom(seed) -> a synthetic patient with the truth beside it.
+    """
+
+    name: str
+    summary: str
+    region: str
+    needs: tuple[str, ...]
+    Params: type[Params]
+    plan: Callable[[Case, Any], Fit]
+    design: Callable[[Fit, Any], Design]
+    checks: Callable[[Case, Fit, Design, Mesh, Any], tuple[Check, ...]]
+    phantom: Callable[..., Any]
+
+    def bones(self, side: str) -> tuple[str, ...]:
+        """Class names of the bones needed on one side."""
+        return tuple(name.format(side=side) for name in self.needs)
+
+
+def _field(default: Any, doc: str, unit: str, note: dict[str, str], choices: Sequence[Any] = (), **limits: Any) -> Any:
+    extra: dict[str, Any] = {"tag": "P", "source": "", "of": "plan", **note, "unit": unit, "choices": list(choices)}
+    if extra["tag"] not in ("M", "R", "P") or extra["of"] not in ("plan", "design") or len(extra) != 5:
+        raise ValueError(f"parameter note {note}: tag is M, R or P; source is text; of is plan or design")
+    return Field(default, description=doc, json_schema_extra=extra, **limits)
+
+
+def mm(default: float | None, lo: float, hi: float, doc: str, **note: str) -> Any:
+    """A length in mm within lo..hi.
+
+    Every helper takes tag= (M measured or from a standard, R read in a source, P project default), source= (where the
+    number stands) and of= ("plan", or "design" when the fit does not depend on it: editing it then keeps the fit).
+    """
+    return _field(default, doc, "mm", note, ge=lo, le=hi)
+
+
+def deg(default: float | None, lo: float, hi: float, doc: str, **note: str) -> Any:
+    """An angle in degrees within lo..hi."""
+    return _field(default, doc, "deg", note, ge=lo, le=hi)
+
+
+def number(default: float | None, lo: float, hi: float, doc: str, unit: str = "", **note: str) -> Any:
+    """Any other number within lo..hi, with its unit (a ratio has none)."""
+    return _field(default, doc, unit, note, ge=lo, le=hi)
+
+
+def count(default: int | None, lo: int, hi: int, doc: str, **note: str) -> Any:
+    """A whole number within lo..hi."""
+    return _field(default, doc, "", note, ge=lo, le=hi)
+
+
+def flag(default: bool, doc: str, **note: str) -> Any:
+    """True or false."""
+    return _field(default, doc, "", note)
+
+
+def choice(default: Any, options: Sequence[Any], doc: str, **note: str) -> Any:
+    """One of the options; annotate the field with their common type."""
+    return _field(default, doc, "", note, choices=options)
+
+
+def parameters(model: type[BaseModel]) -> tuple[Parameter, ...]:
+    """The fields of a Params model (or any model made with these helpers), in order of declaration."""
+    rows = []
+    for name, info in model.model_fields.items():
+        extra: dict[str, Any] = dict(info.json_schema_extra) if isinstance(info.json_schema_extra, dict) else {}
+        lo = next((m.ge for m in info.metadata if hasattr(m, "ge")), None)
+        hi = next((m.le for m in info.metadata if hasattr(m, "le")), None)
+        text = {key: str(extra.get(key, "")) for key in ("unit", "tag", "source")}
+        rows.append(
+            Parameter(name, info.default, lo, hi, text["unit"], info.description or "", text["tag"], text["source"],
+                      tuple(extra.get("choices", ())), str(extra.get("of", "plan")))
+        )  # fmt: skip
+    return tuple(rows)
+
+
+def registry() -> dict[str, Implant]:
+    """Every implant of this folder by name, in alphabetical order."""
+    files = sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in files)
+    return {module.IMPLANT.name: module.IMPLANT for module in modules}
+
+
+def get(name: str) -> Implant:
+    """The implant of that name; InputError names the nearest one."""
+    known = registry()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, 1, 0.0)
+    hint = f", nearest is {near[0]}" if near else ""
+    raise InputError(f"implant: none is called {name}{hint} (known: {', '.join(known) or 'none'})")
