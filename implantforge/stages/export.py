@@ -1,0 +1,276 @@
+"""Files for the printing plant: binary STL, 3MF with units, material and build transform, Slicer markups.
+
+Equal input gives equal bytes: no clock, no random identifiers. Both mesh writers pass through `exportable`, so the two
+files hold the same triangles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import struct
+import uuid
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implantforge.core import Array, GeometryError, Landmark, Mesh, Pose
+
+STL_HEADER = b"UNITS=mm ImplantForge binary STL, patient LPS"
+GRID_MM = 1e-5  # coordinates are written in steps of this: distinct vertices stay distinct in float32 and in text
+SPACE_3MF = "urn:implantforge:metadata:1"
+METADATA_3MF = (
+    "Title", "Designer", "Description", "Copyright", "LicenseTerms", "Rating", "CreationDate", "ModificationDate",
+    "Application",
+)  # fmt: skip
+
+_Names = NDArray[np.int64]
+
+
+class Reread(NamedTuple):
+    """What a strict reader found in a 3MF file."""
+
+    volume_mm3: float
+    triangles: int
+    warnings: tuple[str, ...]
+    manifold: bool
+    unit_is_mm: bool
+    metadata: dict[str, str]
+    transforms: tuple[Array, ...]
+    materials: tuple[str, ...]
+    thumbnail_bytes: int
+
+
+def exportable(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Vertices (n,3) float32 on the writing grid and faces (m,3), without faces that the rounding collapses.
+
+    The ends of a collapsed edge become one vertex, so a closed surface stays closed. GeometryError when nothing is left
+    or a coordinate is not finite.
+    """
+    if not np.isfinite(mesh.vertices).all():
+        raise GeometryError("export: the part has a vertex that is not finite")
+    points = (np.round(mesh.vertices / GRID_MM) * GRID_MM).astype(np.float32)
+    faces = mesh.faces.astype(np.int64)
+    for _ in range(8):
+        ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+        same = (points[ends[:, 0]] == points[ends[:, 1]]).all(axis=1)
+        if not same.any():
+            break
+        faces = _merged(ends[same], len(points))[faces]
+        distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+        faces = faces[distinct]
+    if not len(faces):
+        raise GeometryError("export: no triangle is larger than the file's resolution")
+    used, numbers = np.unique(faces, return_inverse=True)
+    return points[used], numbers.reshape(-1, 3).astype(np.int32)
+
+
+def _merged(pairs: _Names, count: int) -> _Names:
+    """For each of `count` vertices the lowest vertex it is joined to by the pairs (itself when none)."""
+    target = np.arange(count)
+    low, high = pairs.min(axis=1), pairs.max(axis=1)
+    while True:
+        before = target.copy()
+        np.minimum.at(target, high, target[low])
+        np.minimum.at(target, low, target[high])
+        target = target[target]
+        if (target == before).all():
+            return target
+
+
+def write_stl(path: Path, mesh: Mesh) -> None:
+    """Binary STL in mm; the header names the unit and nothing of the patient. Normals follow the winding."""
+    points, faces = exportable(mesh)
+    corners = points[faces]
+    wide = corners.astype(np.float64)
+    normal = np.cross(wide[:, 1] - wide[:, 0], wide[:, 2] - wide[:, 0])
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    rows = np.zeros(len(faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    rows["normal"] = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
+    rows["corners"] = corners
+    with path.open("wb") as out:
+        out.write(STL_HEADER.ljust(80))
+        out.write(struct.pack("<I", len(faces)))
+        rows.tofile(out)
+
+
+def write_3mf(
+    path: Path,
+    mesh: Mesh,
+    build: Pose,
+    metadata: Mapping[str, str],
+    *,
+    material: str = "Ti-6Al-4V ELI",
+    thumbnail_png: bytes = b"",
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """One printable body in millimetres.
+
+    mesh stays in patient LPS; `build` carries it onto the plate (z up) as the build item's transform. metadata gives
+    the nine standard names (a missing one is written as "not stated"); `extra` rides under the project's own prefix.
+    Identifiers are derived from the content. GeometryError when the surface is not closed and outward.
+    """
+    from lib3mf import Lib3MF
+
+    points, faces = exportable(mesh)
+    model = Lib3MF.Wrapper().CreateModel()
+    model.SetUnit(Lib3MF.ModelUnit.MilliMeter)
+    body = model.AddMeshObject()
+    _set_geometry(body, points, faces)
+    if not body.IsManifoldAndOriented():
+        raise GeometryError("export: 3MF needs a closed, outward surface; the part has open or doubled edges")
+    body.SetName("part")
+    body.SetPartNumber("part")
+    group = model.AddBaseMaterialGroup()
+    metal = group.AddMaterial(material, Lib3MF.Color(165, 165, 170, 255))
+    body.SetObjectLevelProperty(group.GetResourceID(), metal)
+    item = model.AddBuildItem(body, _transform(Lib3MF, build))
+    item.SetPartNumber("part")
+    digest = hashlib.sha256(points.tobytes() + faces.tobytes() + repr((build.matrix.tolist(), metadata)).encode())
+    for name, target in (("build", model.SetBuildUUID), ("object", body.SetUUID), ("item", item.SetUUID)):
+        target(str(uuid.uuid5(uuid.NAMESPACE_URL, f"{SPACE_3MF}/{digest.hexdigest()}/{name}")))
+    notes = model.GetMetaDataGroup()
+    for name in METADATA_3MF:
+        notes.AddMetaData("", name, metadata.get(name) or "not stated", "xs:string", True)
+    for name, value in sorted((extra or {}).items()):
+        notes.AddMetaData(SPACE_3MF, name, value, "xs:string", True)
+    if thumbnail_png:
+        model.CreatePackageThumbnailAttachment().ReadFromBuffer(thumbnail_png)
+    model.QueryWriter("3mf").WriteToFile(str(path))
+
+
+def reread_3mf(path: Path) -> Reread:
+    """Reads a 3MF with one body in strict mode; GeometryError says why a file cannot be read."""
+    from lib3mf import Lib3MF
+
+    model = Lib3MF.Wrapper().CreateModel()
+    reader = model.QueryReader("3mf")
+    reader.SetStrictModeActive(True)
+    try:
+        reader.ReadFromFile(str(path))
+    except Lib3MF.ELib3MFException as error:
+        raise GeometryError(f"3MF: {path.name} is refused by a strict reader: {error}") from error
+    warnings = tuple(str(reader.GetWarning(i)) for i in range(reader.GetWarningCount()))
+    volume, triangles, manifold = 0.0, 0, True
+    bodies = model.GetMeshObjects()
+    while bodies.MoveNext():
+        body = bodies.GetCurrentMeshObject()
+        points, faces = _get_geometry(body)
+        volume += Mesh(points.astype(np.float64), faces).volume_mm3
+        triangles += len(faces)
+        manifold &= bool(body.IsManifoldAndOriented())
+    return Reread(
+        volume,
+        triangles,
+        warnings,
+        manifold,
+        model.GetUnit() == Lib3MF.ModelUnit.MilliMeter,
+        _metadata(model),
+        _transforms(model),
+        _materials(model),
+        model.GetPackageThumbnailAttachment().GetStreamSize() if model.HasPackageThumbnailAttachment() else 0,
+    )
+
+
+def write_markups(path: Path, landmarks: Mapping[str, Landmark]) -> None:
+    """A 3D Slicer point list (.mrk.json) in LPS mm; the label is the landmark's name, the description its method."""
+    points = [
+        {
+            "id": str(number),
+            "label": name,
+            "description": f"{mark.method} sigma {mark.sigma_mm:.2f} mm",
+            "position": [round(float(x), 4) for x in mark.at_mm],
+            "positionStatus": "defined",
+            "selected": True,
+            "locked": True,
+            "visibility": True,
+        }
+        for number, (name, mark) in enumerate(landmarks.items(), 1)
+    ]
+    schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema"
+    page = {
+        "@schema": f"{schema}/markups-schema-v1.0.3.json#",
+        "markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}],
+    }
+    path.write_text(json.dumps(page, indent=1) + "\n", encoding="utf-8")
+
+
+def png(rgb: NDArray[np.uint8]) -> bytes:
+    """A picture (H,W,3) as PNG, the same bytes every time."""
+    height, width, _ = rgb.shape
+    lines = np.zeros((height, 1 + 3 * width), np.uint8)
+    lines[:, 1:] = rgb.reshape(height, -1)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(lines.tobytes(), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def _set_geometry(body: Any, points: NDArray[np.float32], faces: NDArray[np.int32]) -> None:
+    # lib3mf's own SetGeometry makes one Python object a vertex: 6 s for 1.3 M triangles. The C entry takes the arrays.
+    from lib3mf import Lib3MF
+
+    points, indices = np.ascontiguousarray(points), np.ascontiguousarray(faces, dtype=np.uint32)
+    call = body._wrapper.lib.lib3mf_meshobject_setgeometry
+    where = (
+        ctypes.c_uint64(len(points)), points.ctypes.data_as(ctypes.POINTER(Lib3MF.Position)),
+        ctypes.c_uint64(len(indices)), indices.ctypes.data_as(ctypes.POINTER(Lib3MF.Triangle)),
+    )  # fmt: skip
+    body._wrapper.checkError(body, call(body._handle, *where))
+
+
+def _get_geometry(body: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    from lib3mf import Lib3MF
+
+    points = np.empty((body.GetVertexCount(), 3), np.float32)
+    faces = np.empty((body.GetTriangleCount(), 3), np.uint32)
+    lib = body._wrapper.lib
+    pairs = (
+        (points, Lib3MF.Position, lib.lib3mf_meshobject_getvertices),
+        (faces, Lib3MF.Triangle, lib.lib3mf_meshobject_gettriangleindices),
+    )
+    for array, kind, call in pairs:
+        needed = ctypes.c_uint64(0)
+        pointer = array.ctypes.data_as(ctypes.POINTER(kind))
+        body._wrapper.checkError(body, call(body._handle, ctypes.c_uint64(len(array)), needed, pointer))
+    return points, faces.astype(np.int32)
+
+
+def _transform(lib: Any, build: Pose) -> Any:
+    """3MF multiplies row vectors: three rows of the transposed rotation, then the translation."""
+    rows = np.vstack([build.rotation.T, build.origin_mm])
+    out = lib.Transform()
+    for i in range(4):
+        for j in range(3):
+            out.Fields[i][j] = float(rows[i, j])
+    return out
+
+
+def _transforms(model: Any) -> tuple[Array, ...]:
+    found, items = [], model.GetBuildItems()
+    while items.MoveNext():
+        fields = items.GetCurrent().GetObjectTransform().Fields
+        found.append(np.array([[fields[i][j] for j in range(3)] for i in range(4)]))
+    return tuple(found)
+
+
+def _materials(model: Any) -> tuple[str, ...]:
+    found, groups = [], model.GetBaseMaterialGroups()
+    while groups.MoveNext():
+        group = groups.GetCurrentBaseMaterialGroup()
+        found += [group.GetName(number) for number in group.GetAllPropertyIDs()]
+    return tuple(found)
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    group = model.GetMetaDataGroup()
+    rows = (group.GetMetaData(i) for i in range(group.GetMetaDataCount()))
+    return {row.GetName(): row.GetValue() for row in rows}
