@@ -1,0 +1,9 @@
+"""Any CT in, one trusted volume out: DICOM in all its forms, NIfTI and NRRD, read right or refused with the reason."""
+
+from __future__ import annotations
+
+from implantforge.stages.dicom.reading import load, survey
+from implantforge.stages.dicom.report import Scan, SeriesReport
+from implantforge.stages.dicom.rules import RULES, Rule
+
+__all__ = ["RULES", "Rule", "Scan", "SeriesReport", "load", "survey"]

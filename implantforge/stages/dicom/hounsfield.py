@@ -1,0 +1,80 @@
+"""Are the numbers Hounsfield units? Judged on a few slices, before and without any segmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implantforge.stages.dicom.rules import FLOOR_HU, RULES, Finding, hit
+
+AIR_WINDOW_HU = (-1300, -700)
+AIR_SHARE = 0.005
+TISSUE_SHARE = 0.05
+
+
+def judge(hu: NDArray, padded: NDArray) -> list[Finding]:
+    """Findings for sample HU (any shape, before the clamp at -1024); padded marks values that are no measurement."""
+    values = np.asarray(hu, dtype=np.float32)[~padded]
+    values = values[np.isfinite(values)]
+    if values.size < 100:
+        return [hit("hu_range", f"{values.size} measured voxels in the sample: nothing to judge")]
+    low, high = (float(v) for v in np.percentile(values, (0.1, 99.9)))
+    if high - low < RULES["hu_range"].threshold:
+        return [hit("hu_range", f"numbers span {high - low:.0f} HU ({low:.0f} to {high:.0f}), a CT of bone spans over "
+                    f"{RULES['hu_range'].threshold:.0f}: not Hounsfield units")]  # fmt: skip
+    air = _mode(values, *AIR_WINDOW_HU, AIR_SHARE)
+    tissue = float(np.mean((values >= -200) & (values <= 200)))
+    if air is None:
+        return _no_air(values, tissue)
+    if abs(air + 1000) > RULES["hu_air"].threshold and not _lung_like(values, air):
+        return [hit("hu_air", f"air lies at {air:.0f} HU, must be -1000 +-{RULES['hu_air'].threshold:.0f}: "
+                    "rescale is wrong")]  # fmt: skip
+    out = []
+    rest = values[values > -300]
+    peak = _mode(rest, -300, 4000, 0.0) if rest.size >= 100 else None
+    if peak is not None and rest.size > TISSUE_SHARE * values.size and abs(peak) > RULES["hu_tissue_peak"].threshold:
+        out.append(hit("hu_tissue_peak", f"commonest tissue value is {peak:.0f} HU, soft tissue lies within "
+                       f"+-{RULES['hu_tissue_peak'].threshold:.0f}: dry bone or a wrong scale"))  # fmt: skip
+    return out
+
+
+def _no_air(values: NDArray, tissue: float) -> list[Finding]:
+    lowest = float(values.min())
+    clipped = float(np.mean(values == lowest))
+    if clipped > RULES["hu_window"].threshold:
+        return [hit("hu_window", f"{100 * clipped:.0f} % of voxels hold the lowest value {lowest:.0f}, and there is no air near "
+                    "-1000: not Hounsfield units, or clipped to a display window")]  # fmt: skip
+    peak = _mode(values, float(lowest), float(values.max()), 0.0)
+    if tissue < 0.3 or peak is None or abs(peak) > RULES["hu_tissue_peak"].threshold:
+        return [hit("hu_air", f"no air near -1000 HU, commonest value {peak or lowest:.0f}: rescale was not applied")]
+    return []
+
+
+def _lung_like(values: NDArray, air: float) -> bool:
+    """Air displaced upward by lung or partial volume, while true air is also there."""
+    return air > -1000 and float(np.mean((values > -1060) & (values < -940))) > AIR_SHARE
+
+
+def _mode(values: NDArray, low: float, high: float, share: float) -> float | None:
+    """Commonest value within limits, smoothed over 20 HU; None when less than `share` of the values lies within."""
+    inside = values[(values >= low) & (values <= high)]
+    if inside.size == 0 or inside.size < share * values.size:
+        return None
+    counts, edges = np.histogram(inside, bins=max(int((high - low) / 5), 1), range=(low, high + 1e-3))
+    smooth = np.convolve(counts, np.ones(5), mode="same")
+    return float(edges[int(np.argmax(smooth))] + 2.5)
+
+
+def tops(hu: NDArray, voxel_mm3: float, top_hu: float | None) -> list[Finding]:
+    """Metal and saturation in a whole volume: how much lies above 3000 HU and at the top of the number range."""
+    out = []
+    metal = float(np.count_nonzero(hu > 3000)) * voxel_mm3
+    if metal > RULES["metal"].threshold:
+        out.append(
+            hit("metal", f"{metal:.0f} mm3 above 3000 HU: metal in the field, bone beside it is not to be trusted")
+        )
+    if top_hu is not None and FLOOR_HU < top_hu <= 32767:
+        full = float(np.count_nonzero(hu >= top_hu)) * voxel_mm3
+        if full > RULES["saturated"].threshold:
+            out.append(hit("saturated", f"{full:.0f} mm3 at the top of the number range ({top_hu:.0f} HU): saturated"))
+    return out
