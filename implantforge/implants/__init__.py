@@ -1,7 +1,7 @@
 """What can be made. One file of this folder is one implant type; the folder is the registry.
 
-A file holds `IMPLANT = Implant(...)`; its `Params` fields, made with `mm`, `deg`, `count`, `number`, `flag`, `choice`,
-drive recipe validation, `implantforge show`, the viewer panel and the report's list of assumptions.
+A file holds `IMPLANT = Implant(...)`; its `Params` fields, made with `mm`, `deg`, `number`, `count`, `flag`, `choice`
+and `text`, drive recipe validation, `implantforge show`, the viewer panel and the report's list of assumptions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from implantforge.core import Anatomy, Check, Design, Fit, InputError, Labels, M
 
 __all__ = [
     "Case", "Implant", "Parameter", "Params", "choice", "count", "deg", "flag", "get", "mm", "number", "parameters",
-    "registry",
+    "registry", "text",
 ]  # fmt: skip
 
 
@@ -132,6 +132,11 @@ def flag(default: bool, doc: str, **note: str) -> Any:
 def choice(default: Any, options: Sequence[Any], doc: str, **note: str) -> Any:
     """One of the options; annotate the field with their common type."""
     return _field(default, doc, "", note, choices=options)
+
+
+def text(default: str, doc: str, **note: str) -> Any:
+    """Any text."""
+    return _field(default, doc, "", note)
 
 
 def parameters(model: type[BaseModel]) -> tuple[Parameter, ...]:
