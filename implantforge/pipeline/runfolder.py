@@ -1,0 +1,141 @@
+"""A Run folder opened for reading: whatever is there, and in words what is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implantforge.core import Array, Grid, ImplantForgeError, InputError, Mesh, Pose, Volume
+
+_T = TypeVar("_T")
+
+
+class RunFolder:
+    """Reads the files of a run once, when first asked. A missing or damaged file gives None (or {}) and a line in
+    `missing`; nothing is raised. InputError when the folder itself does not exist."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such run folder")
+        self.missing: dict[str, str] = {}
+        self._manifest = manifest
+
+    def _read(self, name: str, reader: Callable[[Path], _T]) -> _T | None:
+        file = self.path / name
+        if not file.is_file():
+            self.missing[name] = f"{name} is not in this run"
+            return None
+        try:
+            return reader(file)
+        except Exception as error:  # a report must say what is broken, not break
+            self.missing[name] = f"{name} cannot be read ({type(error).__name__}: {error})"
+            return None
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest given, or manifest.json, or {}."""
+        return self._manifest if self._manifest is not None else self._read("manifest.json", _json) or {}
+
+    @cached_property
+    def fit(self) -> dict[str, Any]:
+        """fit.json or {}."""
+        return self._read("fit.json", _json) or {}
+
+    @cached_property
+    def anatomy(self) -> dict[str, Any]:
+        """anatomy.json or {}."""
+        return self._read("anatomy.json", _json) or {}
+
+    @cached_property
+    def part(self) -> Mesh | None:
+        """part.stl, patient LPS mm."""
+        return self._read("part.stl", read_stl)
+
+    @cached_property
+    def ct(self) -> Volume | None:
+        """ct.nrrd as a Volume on an LPS grid."""
+        return self._read("ct.nrrd", read_nrrd)
+
+    @cached_property
+    def bones(self) -> dict[str, Mesh]:
+        """bones/NAME.stl by name, in order of name."""
+        names = sorted(p.name for p in (self.path / "bones").glob("*.stl"))
+        if not names:
+            self.missing["bones"] = "bones/*.stl are not in this run"
+        found = {name[:-4]: self._read(f"bones/{name}", read_stl) for name in names}
+        return {name: mesh for name, mesh in found.items() if mesh is not None and len(mesh.faces)}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object")
+    return value
+
+
+def read_stl(path: Path) -> Mesh:
+    """A binary (or ASCII) STL with equal corners joined; InputError when it is neither."""
+    record = np.dtype([("normal", "<f4", 3), ("corner", "<f4", (3, 3)), ("attribute", "<u2")])
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(84)
+        count = int.from_bytes(head[80:84], "little") if len(head) == 84 else -1
+        if size != 84 + 50 * count:
+            return _ascii_stl(path)
+        corners = np.fromfile(file, record, count)["corner"].reshape(-1, 3)
+    corners = corners + np.float32(0)  # -0.0 becomes 0.0
+    bits = corners.view(np.uint32).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        key = bits[:, 0] * np.uint64(0x9E3779B97F4A7C15)
+        key = (key ^ (key >> np.uint64(29))) + bits[:, 1] * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ (key >> np.uint64(31))) * np.uint64(0x94D049BB133111EB) + bits[:, 2]
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    if not np.array_equal(corners[first][inverse], corners):  # two corners, one key: practically never
+        _, first, inverse = np.unique(corners, axis=0, return_index=True, return_inverse=True)
+    return Mesh(corners[first], inverse.reshape(-1, 3).astype(np.int32))
+
+
+def _ascii_stl(path: Path) -> Mesh:
+    words = [line.split()[1:4] for line in path.read_text("ascii", "strict").splitlines() if line.strip().startswith("vertex")]
+    if not words or len(words) % 3:
+        raise InputError("neither a binary nor an ASCII STL")
+    corners, inverse = np.unique(np.array(words, float), axis=0, return_inverse=True)
+    return Mesh(corners, inverse.reshape(-1, 3).astype(np.int32))
+
+
+def read_nrrd(path: Path) -> Volume:
+    """CT numbers on an LPS grid; a RAS file is turned to LPS, a left-handed grid is stored the other way round."""
+    import nrrd
+
+    data, header = nrrd.read(str(path))
+    grid, data = nrrd_grid(header, data)
+    return Volume(grid, np.ascontiguousarray(data).astype(np.int16, copy=False))
+
+
+def nrrd_grid(header: dict[str, Any], data: NDArray) -> tuple[Grid, NDArray]:
+    """Grid and data [i,j,k] from an NRRD header. InputError when it has no three space directions at right angles."""
+    directions: Array = np.array(header.get("space directions", []), float)
+    if directions.shape != (3, 3) or data.ndim != 3:
+        raise InputError(f"no volume with three space directions (shape {data.shape})")
+    space = str(header.get("space", "left-posterior-superior")).lower()
+    turn = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1),
+            "ras": (-1, -1, 1), "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1)}.get(space)  # fmt: skip
+    if turn is None:
+        raise InputError(f"space {space!r} is not known")
+    axes, origin = directions * turn, np.array(header.get("space origin", np.zeros(3)), float) * turn
+    if np.linalg.det(axes) < 0:
+        origin, data = origin + axes[0] * (data.shape[0] - 1), data[::-1]
+        axes = axes * [[-1], [1], [1]]
+    spacing = np.linalg.norm(axes, axis=1)
+    try:
+        pose = Pose((axes / spacing[:, None]).T, origin)
+    except ImplantForgeError as error:
+        raise InputError(f"space directions are not at right angles: {error}") from error
+    return Grid(pose, spacing, data.shape), data
