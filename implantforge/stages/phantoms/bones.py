@@ -1,0 +1,327 @@
+"""A drawn patient's bones: femora seated in their sockets with a joint gap, every bone closed and clear of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter, label
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+from skimage.measure import marching_cubes
+
+from implantforge.core import Array, GeometryError, Mesh, Pose
+from implantforge.stages.phantoms import model
+from implantforge.stages.phantoms.distance import Float, signed
+
+SIDES = ("left", "right")
+PELVIS = ("hip_left", "hip_right", "sacrum")
+_BAND_MM = 3.0
+_CLEARANCE_MM = 1.7  # carved between any two bones; smoothing and meshing may take 0.2 of it
+
+
+@dataclass
+class Bones:
+    """meshes by name (LPS mm), cortex thickness (n,3) mm to (n,) mm by name, cavities, and what was drawn."""
+
+    meshes: dict[str, Mesh]
+    cortex: dict[str, Callable[[Array], Array]]
+    femur: dict[str, FemurFrame]
+    cavities: dict[str, Mesh] = field(default_factory=dict)
+    drawn: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class FemurFrame:
+    """Head centre and radius as planted, lesser trochanter, unit distal shaft axis; LPS mm."""
+
+    head: Array
+    radius: float
+    trochanter: Array
+    distal: Array
+
+    def moved(self, pose: Pose) -> FemurFrame:
+        """Carried by a rigid pose."""
+        return FemurFrame(pose.apply(self.head), self.radius, pose.apply(self.trochanter), pose.rotation @ self.distal)
+
+    def below(self, points: Array) -> Array:
+        """Millimetres distal to the lesser trochanter, along the shaft."""
+        return (points - self.trochanter) @ self.distal
+
+
+def sphere(points: Array) -> tuple[Array, float]:
+    """Least-squares centre and radius."""
+    middle = points.mean(axis=0)
+    p = points - middle
+    x = np.linalg.lstsq(np.c_[2 * p, np.ones(len(p))], (p**2).sum(axis=1), rcond=None)[0]
+    return x[:3] + middle, float(np.sqrt(x[3] + x[:3] @ x[:3]))
+
+
+def normals(mesh: Mesh) -> Array:
+    """Unit outward vertex normals weighted by area."""
+    out = np.zeros_like(mesh.vertices)
+    for corner in range(3):
+        np.add.at(out, mesh.faces[:, corner], mesh.face_cross)
+    return out / np.maximum(np.linalg.norm(out, axis=1), 1e-12)[:, None]
+
+
+@lru_cache(maxsize=1)
+def _landmarks() -> dict[str, NDArray]:
+    """Vertex numbers on the mean bones: heads, cups and lesser trochanter keep their numbers in every sample."""
+    shape, bones = model.load()
+    mesh = Mesh(bones["femur_left"][0] @ shape.mean, bones["femur_left"][1])
+    v, n = mesh.vertices, normals(mesh)
+    up = v @ np.array([-1.0, 0.0, 1.0])
+    head = up > up.max() - 35
+    for _ in range(20):
+        centre, radius = sphere(v[head])
+        r = np.linalg.norm(v - centre, axis=1)
+        head = (np.einsum("ij,ij->i", v - centre, n) > 0.95 * r) & (np.abs(r - radius) < 2.0)
+    out: dict[str, NDArray] = {"head": np.flatnonzero(head)}
+    z = v[:, 2]
+    shaft = (z > z.max() - 200) & (z < z.max() - 120)
+    middle = v[shaft].mean(axis=0)
+    zone = np.flatnonzero((z < centre[2] - 35) & (z > centre[2] - 75) & (v[:, 1] > middle[1]) & (v[:, 0] < middle[0]))
+    out["trochanter"] = zone[np.argmax(np.linalg.norm((v[zone] - middle)[:, :2], axis=1))][None]
+    for side in SIDES:
+        matrix, faces = bones[f"hip_{side}"]
+        hip = Mesh(matrix @ shape.mean, faces)
+        start = centre if side == "left" else centre * [-1, 1, 1] + [2 * float(_middle(shape.mean)), 0, 0]
+        out[f"cup_{side}"] = _cup(hip, start)
+    return out
+
+
+def _middle(mean: Array) -> float:
+    """x of the midline of the mean pelvis."""
+    return float((mean[:1946, 0].min() + mean[:1946, 0].max()) / 2)
+
+
+def _cup(hip: Mesh, start: Array) -> NDArray:
+    """Vertex numbers of the lunate surface near a guessed hip centre."""
+    v, n = hip.vertices, normals(hip)
+    cup = (np.linalg.norm(v - start, axis=1) < 38) & (np.einsum("ij,ij->i", start - v, n) > 12)
+    for _ in range(30):
+        centre, radius = sphere(v[cup])
+        r = np.linalg.norm(v - centre, axis=1)
+        cup = (np.abs(r - radius) < 3) & (np.einsum("ij,ij->i", centre - v, n) > 0.9 * r)
+    return np.flatnonzero(cup)
+
+
+def _toward_sphere(v: Array, chosen: NDArray, centre: Array, radius: float, reach_mm: float) -> Array:
+    """Chosen vertices moved radially onto the sphere, the rest following smoothly within about reach_mm."""
+    d = v[chosen] - centre
+    r = np.linalg.norm(d, axis=1, keepdims=True)
+    move = d / r * (radius - r)
+    near = np.flatnonzero(np.linalg.norm(v - centre, axis=1) < 2.0 * radius)
+    out = v.copy()
+    weight = np.exp(-0.5 * ((v[near, None] - v[None, chosen]) ** 2).sum(axis=2) / reach_mm**2)
+    # ponytail: dense weights, a few million entries; a KD-tree if the atlas is ever cut finer
+    out[near] += weight @ move / (weight.sum(axis=1) + 0.3)[:, None]
+    return out
+
+
+def _widened(v: Array, centre: Array, scale: float, radius: float) -> Array:
+    """Space scaled about centre, fully out to 1.2 radius and not at all beyond 2.6 radius."""
+    d = v - centre
+    t = ((np.linalg.norm(d, axis=1) / radius - 1.2) / 1.4).clip(0, 1)
+    fall = 1 - t * t * (3 - 2 * t)
+    return centre + d * (1 + (scale - 1) * fall)[:, None]
+
+
+def _basis(z: Array, x: Array) -> Array:
+    """Right-handed axes as columns: z kept, x made perpendicular."""
+    z = z / np.linalg.norm(z)
+    x = x - z * (x @ z)
+    x = x / np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def _posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) -> tuple[Array, FemurFrame]:
+    """A left femur with a round head at the origin, posed as in a supine patient: adduction, flexion, rotation."""
+    centre, radius = sphere(v[marks["head"]])
+    v = _toward_sphere(v, marks["head"], centre, radius, 3.0) - centre
+    z, length = v[:, 2], np.ptp(v[:, 2])
+    levels = [v[np.abs(z - (z.max() - f * length)) < 4].mean(axis=0) for f in np.linspace(0.3, 0.65, 15)]
+    axis = np.linalg.svd(np.array(levels) - np.mean(levels, axis=0))[2][0]
+    axis *= -np.sign(axis[2])
+    low = v[v @ axis > (v @ axis).max() - 60]
+    inner, outer = low[low[:, 0] < np.median(low[:, 0])], low[low[:, 0] >= np.median(low[:, 0])]
+    condyles = outer[np.argmax(outer[:, 1])] - inner[np.argmax(inner[:, 1])]
+    canonical = _basis(-axis, condyles)  # x lateral along the condyles, z proximal
+    adduct, flex, turn = rng.uniform(3, 8), rng.uniform(-3, 4), rng.uniform(-2, 14)
+    # distal end goes medial, forward, toes outward
+    pose = Rotation.from_euler("xyz", [-flex, adduct, 0], degrees=True).as_matrix()
+    pose = pose @ Rotation.from_euler("z", -turn, degrees=True).as_matrix() @ canonical.T
+    v = v @ pose.T
+    return v, FemurFrame(np.zeros(3), radius, v[marks["trochanter"][0]], pose @ axis)
+
+
+def _field(mesh: Mesh, h: float) -> tuple[NDArray[np.int64], Float]:
+    """Smoothed signed distance on the common lattice of pitch h, and the lattice index of its first sample."""
+    start = np.floor(mesh.bounds[0] / h).astype(int) - 6
+    shape = np.ceil(mesh.bounds[1] / h).astype(int) + 6 - start
+    size = (int(shape[0]), int(shape[1]), int(shape[2]))
+    values = signed(mesh, start * h, np.full(3, h), size, inner_mm=_BAND_MM, outer_mm=_BAND_MM)
+    return start, gaussian_filter(values, 0.9 / h)
+
+
+def _common(a: tuple[NDArray, Float], b: tuple[NDArray, Float]) -> tuple[Float, Float] | None:
+    """Views of two fields where their boxes overlap."""
+    lo = np.maximum(a[0], b[0])
+    hi = np.minimum(a[0] + a[1].shape, b[0] + b[1].shape)
+    if (hi <= lo).any():
+        return None
+    va, vb = (f[1][tuple(slice(int(p), int(q)) for p, q in zip(lo - f[0], hi - f[0]))] for f in (a, b))
+    return va, vb
+
+
+def _separate(fields: dict[str, tuple[NDArray, Float]]) -> None:
+    """Pelvic bones yield to the femora; hips and sacrum share the loss. Any two end at least the clearance apart."""
+    for i, a in enumerate(PELVIS):
+        for b in PELVIS[i + 1 :]:
+            views = _common(fields[a], fields[b])
+            if views is not None:
+                gap = (views[0] - views[1]) / 2
+                views[0][:] = np.maximum(views[0], gap + _CLEARANCE_MM / 2)
+                views[1][:] = np.maximum(views[1], _CLEARANCE_MM / 2 - gap)
+    for femur in ("femur_left", "femur_right"):
+        for bone in PELVIS:
+            views = _common(fields[bone], fields[femur])
+            if views is not None:
+                views[0][:] = np.maximum(views[0], _CLEARANCE_MM - views[1])
+
+
+def polygonise(values: Float, start: NDArray, h: float) -> Mesh:
+    """Closed zero surface of the largest body of a field on the lattice."""
+    body, count = label(values < 0)
+    if count > 1:
+        keep = np.argmax(np.bincount(body.ravel())[1:]) + 1
+        values = np.where((body > 0) & (body != keep), np.float32(0.5), values)
+    values = np.where(np.abs(values) < 1e-4, np.float32(1e-4), values)
+    vertices, faces, _, _ = marching_cubes(values, 0.0, spacing=(h, h, h), gradient_direction="ascent")
+    mesh = Mesh(vertices + start * h, faces)
+    return _evened(mesh if mesh.volume_mm3 > 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1]))
+
+
+def _evened(mesh: Mesh, rounds: int = 4) -> Mesh:
+    """Vertices slid within the surface toward their neighbours' middle: no slivers, same shape."""
+    n = len(mesh.vertices)
+    i, j = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
+    ring = csr_matrix((np.ones(len(i)), (i, j)), (n, n))
+    degree = np.asarray(ring.sum(axis=1))
+    for _ in range(rounds):
+        normal = normals(mesh)
+        move = ring @ mesh.vertices / degree - mesh.vertices
+        move -= np.einsum("ij,ij->i", move, normal)[:, None] * normal
+        mesh = Mesh(mesh.vertices + 0.6 * move, mesh.faces)
+    return mesh
+
+
+def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFrame], dict[str, float]]:
+    """Sampled and seated bones with the middle of both hip centres at the origin, still overlapping where they do."""
+    shape, atlas = model.load()
+    marks = _landmarks()
+    weights = rng.standard_normal(len(shape.sd)).clip(-2, 2)
+    nodes = shape.nodes(weights)
+    points = {name: atlas[name][0] @ nodes for name in PELVIS}
+    centres = {side: sphere(points[f"hip_{side}"][marks[f"cup_{side}"]]) for side in SIDES}
+    origin = (centres["left"][0] + centres["right"][0]) / 2
+    frame = _basis(centres["left"][0] - centres["right"][0], np.array([0.0, 1.0, 0.0]))
+    level = np.stack([frame[:, 2], frame[:, 0], frame[:, 1]])  # rows: left, posterior, superior
+    points = {name: (v - origin) @ level.T for name, v in points.items()}
+    meshes, frames, drawn = {}, {}, {}
+    for side in SIDES:
+        own = (weights + 0.15 * rng.standard_normal(len(weights))).clip(-2, 2)
+        femur, pose = _posed_femur(atlas["femur_left"][0] @ shape.nodes(own), marks, rng)
+        faces = atlas["femur_left"][1]
+        if side == "right":
+            flip = np.array([-1.0, 1.0, 1.0])
+            femur, faces = femur * flip, faces[:, ::-1]
+            pose = FemurFrame(pose.head, pose.radius, pose.trochanter * flip, pose.distal * flip)
+        gap = float(rng.uniform(2.6, 3.6))
+        centre = level @ (centres[side][0] - origin)
+        cup, target = marks[f"cup_{side}"], pose.radius + gap
+        hip = _widened(points[f"hip_{side}"], centre, target / centres[side][1], centres[side][1])
+        hip = _toward_sphere(hip, cup, centre, target, 4.0)
+        meshes[f"femur_{side}"] = Mesh(femur + centre, faces)
+        meshes[f"hip_{side}"] = Mesh(hip, atlas[f"hip_{side}"][1])
+        frames[side] = pose.moved(Pose(np.eye(3), centre))
+        drawn[f"joint_gap_planted_{side}_mm"] = gap
+    meshes["sacrum"] = Mesh(points["sacrum"], atlas["sacrum"][1])
+    return meshes, frames, drawn
+
+
+def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
+    """A patient's five bones and two femoral cavities in a random overall pose. GeometryError if a bone is lost."""
+    meshes, frames, drawn = _raw(rng)
+    fields = {name: _field(mesh, mesh_mm) for name, mesh in meshes.items()}
+    for side in SIDES:
+        start, values = fields[f"hip_{side}"]
+        ball = _ball(start, values.shape, mesh_mm, frames[side].head)
+        carve = frames[side].radius + drawn[f"joint_gap_planted_{side}_mm"] - 0.3
+        np.maximum(values, (carve - ball).clip(-_BAND_MM, _BAND_MM), out=values)
+    _separate(fields)
+    angles = rng.uniform(-4, 4, 3)
+    pose = Pose(Rotation.from_euler("xyz", angles, degrees=True).as_matrix(), rng.uniform(-12, 12, 3))
+    final = {}
+    for name, (start, values) in fields.items():
+        smooth = gaussian_filter(values, 0.5 / mesh_mm) if name in PELVIS else values
+        final[name] = polygonise(smooth, start, mesh_mm).moved(pose)
+        if final[name].volume_mm3 < 0.5 * meshes[name].volume_mm3:
+            raise GeometryError(f"{name}: {final[name].volume_mm3:.0f} mm3 left of {meshes[name].volume_mm3:.0f}")
+    bones = Bones(final, {}, {side: frame.moved(pose) for side, frame in frames.items()}, drawn=drawn)
+    _give_cortex(bones, rng)
+    for side in SIDES:
+        bones.cavities[f"canal_{side}"] = _cavity(final[f"femur_{side}"], bones.cortex[f"femur_{side}"], mesh_mm)
+    return bones
+
+
+def _ball(start: NDArray, shape: tuple[int, ...], h: float, centre: Array) -> Float:
+    """Distance of every lattice sample from a point."""
+    x, y, z = (((np.arange(n) + s) * h - c) ** 2 for n, s, c in zip(shape, start, centre))
+    return np.sqrt(x[:, None, None] + y[None, :, None] + z[None, None, :]).astype(np.float32)
+
+
+def _give_cortex(bones: Bones, rng: np.random.Generator) -> None:
+    """Thickness of every bone's cortex: thin at the joints, thickest at the isthmus, where the canal is 10-14 mm wide."""
+    for side in SIDES:
+        frame = bones.femur[side]
+        v = bones.meshes[f"femur_{side}"].vertices
+        ring = v[np.abs(frame.below(v) - 110) < 3]
+        radial = ring - ring.mean(axis=0)
+        radial -= np.outer(radial @ frame.distal, frame.distal)
+        outer = float(np.linalg.norm(radial, axis=1).mean())
+        width = float(rng.uniform(10.5, 13.5))
+        thick = float(np.clip(outer - width / 2, 4.0, 8.5))
+        curve = PchipInterpolator(
+            [-300, -40, -15, 10, 35, 65, 110, 170, 240, 310, 600],
+            [1.3, 1.3, 1.6, 0.34 * thick, 0.58 * thick, 0.83 * thick, thick, 0.88 * thick, 0.6 * thick, 1.4, 1.4],
+        )
+        bones.cortex[f"femur_{side}"] = lambda p, c=curve, f=frame: c(f.below(p).clip(-300, 600))
+    hip = float(rng.uniform(1.2, 1.7))
+    heads = cKDTree(np.array([bones.femur[side].head for side in SIDES]))
+    reach = max(bones.femur[side].radius for side in SIDES) + 8
+
+    def pelvic(points: Array) -> Array:
+        """Subchondral plate of the cup 0.5 mm thicker."""
+        away = heads.query(points)[0]
+        return hip + 0.5 * (1 - ((away - reach) / 10).clip(0, 1))
+
+    bones.cortex |= {"hip_left": pelvic, "hip_right": pelvic, "sacrum": lambda p: np.full(len(p), 1.1)}
+
+
+def _cavity(mesh: Mesh, cortex: Callable[[Array], Array], h: float) -> Mesh:
+    """Endosteal surface: depth under the outer surface equal to the cortex there."""
+    start = np.floor(mesh.bounds[0] / h).astype(int) - 2
+    shape = np.ceil(mesh.bounds[1] / h).astype(int) + 2 - start
+    size = (int(shape[0]), int(shape[1]), int(shape[2]))
+    d = signed(mesh, start * h, np.full(3, h), size, inner_mm=50.0, outer_mm=3.0)
+    where = np.argwhere(d < 0)
+    d[d < 0] += cortex((where + start) * h).astype(np.float32)
+    d[d >= 3.0] = 3.0
+    return polygonise(d, start, h)
