@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from implantforge.core import Array, Grid, Pose
+from implantforge.core import Array
+from implantforge.geom.grids import turn
 from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.rules import RULES, Finding, hit
 
@@ -92,7 +91,8 @@ def _plane(frames: list[Frame]) -> list[Finding]:
     assert first.orientation
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     limit = RULES["bad_cosines"].threshold
-    bad = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(float(row @ column)))
+    lengths = np.linalg.norm([row, column], axis=1)
+    bad = max(float(np.abs(lengths - 1).max()), abs(float(row @ column)))
     if bad > limit:
         return [
             hit(
@@ -100,8 +100,8 @@ def _plane(frames: list[Frame]) -> list[Finding]:
                 f"row and column directions are off unit length or right angle by {bad:.4f}, limit {limit}",
             )
         ]
-    spacing = (first.row_spacing_mm, first.column_spacing_mm)
-    if min(spacing) <= 0:  # type: ignore[type-var]
+    spacing = (first.row_spacing_mm or 0.0, first.column_spacing_mm or 0.0)
+    if min(spacing) <= 0:
         return [hit("bad_spacing", f"pixel spacing {spacing[0]} x {spacing[1]} mm: must be positive")]
     return []
 
@@ -149,8 +149,8 @@ def _steps(along: Array, places: Array, normal: Array) -> list[Finding]:
         return [hit("missing_slices", text)]
     worst = int(bad[np.argmax(np.abs(steps[bad] - usual))])
     between = f"between {'xyz'[axis]}={places[worst][axis]:.1f} and {places[worst + 1][axis]:.1f} mm"
-    return [hit("uneven_slices", f"{len(bad)} of {len(steps)} steps are uneven: step {steps[worst]:.3f} mm where {usual:.3f} "
-                f"mm is usual (limit +-{limit:.3f} mm), {between}")]  # fmt: skip
+    return [hit("uneven_slices", f"{len(bad)} of {len(steps)} steps are uneven: step {steps[worst]:.3f} mm where "
+                f"{usual:.3f} mm is usual (limit +-{limit:.3f} mm), {between}")]  # fmt: skip
 
 
 def _tilted(it: Stack) -> list[Finding]:
@@ -161,40 +161,6 @@ def _tilted(it: Stack) -> list[Finding]:
         return [hit("tilt_max", f"slices are sheared by {tilt:.1f} deg, limit {RULES['tilt_max'].threshold:.0f} deg")]
     top = float(np.hypot(*it.shear_mm)) * (len(it.frames) - 1)
     return [hit("tilt", f"gantry tilt {tilt:.2f} deg: slices drift {top:.1f} mm over the stack; straightened in plane")]
-
-
-def turn(axes: Array) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """(order, flip): canonical axis a takes raw axis order[a], reversed where flip[a]; nearest +L,+P,+S, never a mirror."""
-    best: tuple[float, tuple[int, int, int], tuple[int, int, int]] | None = None
-    for order in itertools.permutations(range(3)):
-        for signs in itertools.product((1, -1), repeat=3):
-            matrix = np.array([axes[o] * s for o, s in zip(order, signs)])
-            if np.linalg.det(matrix) < 0:
-                continue
-            score = round(float(np.trace(matrix)), 9)
-            if best is None or score > best[0]:
-                best = (score, order, signs)  # type: ignore[assignment]
-    assert best is not None
-    return best[1], tuple(s < 0 for s in best[2])  # type: ignore[return-value]
-
-
-def canonical(axes: Array, spacing_mm: Array, origin_mm: Array, shape: tuple[int, ...]) -> Grid:
-    """The grid of a right-handed raw frame (rows of axes are index directions) turned to L, P, S."""
-    order, flip = turn(axes)
-    origin = np.array(origin_mm, dtype=np.float64)
-    rotation = np.empty((3, 3))
-    for a, (o, f) in enumerate(zip(order, flip)):
-        rotation[:, a] = -axes[o] if f else axes[o]
-        if f:
-            origin = origin + axes[o] * spacing_mm[o] * (shape[o] - 1)
-    # + 0.0 turns -0.0 into 0.0, so that equal grids have equal bytes
-    return Grid(Pose(rotation + 0.0, origin + 0.0), spacing_mm[list(order)], tuple(shape[o] for o in order))  # type: ignore[arg-type]
-
-
-def raw_view(values: NDArray, axes: Array) -> NDArray:
-    """A view, in raw index order, of an array laid out on the canonical grid: what is written here lands turned."""
-    order, flip = turn(axes)
-    return values[tuple(slice(None, None, -1 if f else 1) for f in flip)].transpose(np.argsort(order))
 
 
 def orientation_name(axes: Array) -> str:

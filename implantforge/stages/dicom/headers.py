@@ -13,15 +13,17 @@ from typing import Any
 from implantforge.core import InputError, Patient
 from implantforge.stages.dicom.sources import Member
 
-_TAGS = (
-    "SOPClassUID SOPInstanceUID Modality ImageType SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID Rows Columns "
-    "NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness ConvolutionKernel KVP "
-    "RescaleSlope RescaleIntercept RescaleType BitsAllocated BitsStored HighBit PixelRepresentation SamplesPerPixel "
-    "PhotometricInterpretation PixelPaddingValue PixelPaddingRangeLimit LossyImageCompression PatientPosition "
-    "AcquisitionNumber TemporalPositionIdentifier ContrastBolusAgent ContrastBolusAgentSequence PatientName PatientID "
-    "PatientBirthDate PatientSex PatientAge StudyDate Laterality ImageLaterality PlanarConfiguration "
-    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PixelData FloatPixelData DoubleFloatPixelData"
-).split()
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "StudyInstanceUID",
+    "FrameOfReferenceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImageOrientationPatient",
+    "ImagePositionPatient", "SliceThickness", "ConvolutionKernel", "KVP", "RescaleSlope", "RescaleIntercept",
+    "RescaleType", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
+    "PhotometricInterpretation", "PixelPaddingValue", "PixelPaddingRangeLimit", "LossyImageCompression",
+    "PatientPosition", "AcquisitionNumber", "TemporalPositionIdentifier", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge",
+    "StudyDate", "Laterality", "ImageLaterality", "PlanarConfiguration", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ def read(member: Member) -> tuple[Frame, ...] | None:
         raise InputError(f"CT: file {member.number} has a damaged header ({type(error).__name__})") from None
 
 
-def dataset_of(member: Member, tags: tuple[str, ...] | list[str] | None = None) -> Any:
-    """The parsed data set (restricted to tags), or None when the bytes are no DICOM; InputError when they are cut off."""
+def dataset_of(member: Member, tags: list[str] | None = None) -> Any:
+    """The parsed data set (restricted to tags), None when the bytes are no DICOM; InputError when they are cut off."""
     import pydicom
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     data = member.read()
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(tags) if tags else None)
+        dataset = pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=tags)
         if not any(tag in dataset for tag in ("SOPClassUID", "Modality", "Rows")):
             return None
         if "TransferSyntaxUID" not in dataset.file_meta:
@@ -178,7 +180,7 @@ def _functional(shared: Any, own: Any) -> dict[str, Any]:
     content, kind = group("FrameContentSequence"), group("CTImageFrameTypeSequence")
     kernel, volt = group("CTReconstructionSequence"), group("CTXRayDetailsSequence")
     spacing = _numbers(measures, "PixelSpacing", 2) or (None, None)
-    out = {
+    out: dict[str, Any] = {
         "row_spacing_mm": spacing[0], "column_spacing_mm": spacing[1],
         "orientation": _numbers(turn, "ImageOrientationPatient", 6),
         "position": _numbers(plane, "ImagePositionPatient", 3), "thickness_mm": _number(measures, "SliceThickness"),

@@ -42,8 +42,8 @@ def _no_air(values: NDArray, tissue: float) -> list[Finding]:
     lowest = float(values.min())
     clipped = float(np.mean(values == lowest))
     if clipped > RULES["hu_window"].threshold:
-        return [hit("hu_window", f"{100 * clipped:.0f} % of voxels hold the lowest value {lowest:.0f}, and there is no air near "
-                    "-1000: not Hounsfield units, or clipped to a display window")]  # fmt: skip
+        return [hit("hu_window", f"{100 * clipped:.0f} % of voxels hold the lowest value {lowest:.0f}, no air near -1000: "
+                    "not Hounsfield units, or clipped to a display window")]  # fmt: skip
     peak = _mode(values, float(lowest), float(values.max()), 0.0)
     if tissue < 0.3 or peak is None or abs(peak) > RULES["hu_tissue_peak"].threshold:
         return [hit("hu_air", f"no air near -1000 HU, commonest value {peak or lowest:.0f}: rescale was not applied")]

@@ -15,7 +15,7 @@ from implantforge.stages.dicom.rules import RULES, Finding, hit
 
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 SAMPLE_SLICES = 7
-NO_BONE = ("PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "DOSE", "SCREEN", "MIP", "MINIP", "PROJECTION", "VRT", "SSD", "OTHER",
+NO_BONE = ("PERFUSION", "RCBF", "RCBV", "MTT", "TTP", "DOSE", "SCREEN", "MIP", "MINIP", "PROJECTION", "VRT", "SSD",
            "IODINE", "VOLUME_RENDER", "SUBTRACTION", "BONE_REMOVED", "MATERIAL")  # fmt: skip
 
 
@@ -106,8 +106,8 @@ def _identity(group: Group) -> list[Finding]:
             hit("frame_of_reference_partly_missing", f"no frame of reference in {blank} of {len(frames)} slices")
         )
     if group.siblings:
-        out.append(hit("other_slices_of_series", f"{group.siblings} images of the same series left out: other size, direction, "
-                       "kernel or phase"))  # fmt: skip
+        out.append(hit("other_slices_of_series", f"{group.siblings} images of the same series left out: other size, "
+                       "direction, kernel or phase"))  # fmt: skip
     return out
 
 
@@ -128,8 +128,8 @@ def _consistency(group: Group) -> list[Finding]:
     if len(scales) > 1:
         slopes = sorted(f.slope if f.slope is not None else float("nan") for f in frames)
         shifts = sorted(f.intercept if f.intercept is not None else float("nan") for f in frames)
-        out.append(hit("rescale_varies", f"{len(scales)} rescale pairs in one series (slope {slopes[0]:g} to {slopes[-1]:g}, "
-                       f"intercept {shifts[0]:g} to {shifts[-1]:g}): must be constant"))  # fmt: skip
+        out.append(hit("rescale_varies", f"{len(scales)} rescale pairs in one series (slope {slopes[0]:g} to "
+                       f"{slopes[-1]:g}, intercept {shifts[0]:g} to {shifts[-1]:g}): must be constant"))  # fmt: skip
     lacking = sum(f.slope is None or f.intercept is None for f in frames)
     if lacking:
         out.append(
@@ -167,8 +167,8 @@ def _encoding(group: Group) -> list[Finding]:
         if pixels.SYNTAXES.get(f.syntax, ("", "x"))[1] == "" and f.pixel_bytes < _native_bytes(f)
     ]
     if short:
-        out.append(hit("pixel_length", f"pixel data of {len(short)} of {len(group.frames)} images is short: {short[0].pixel_bytes} "
-                       f"of {_native_bytes(short[0])} bytes"))  # fmt: skip
+        out.append(hit("pixel_length", f"pixel data of {len(short)} of {len(group.frames)} images is short: "
+                       f"{short[0].pixel_bytes} of {_native_bytes(short[0])} bytes"))  # fmt: skip
     huge = max(_native_bytes(f) for f in group.frames)
     if huge > 4 * 1024**3:
         out.append(hit("pixel_length", f"one image claims {huge / 1e9:.1f} GB"))
@@ -195,8 +195,8 @@ def _duplicates(stack: geometry.Stack) -> list[Finding]:
         for other in others:
             extra += 1
             if not np.array_equal(first, other):
-                return [hit("conflicting_slices", f"{len(group)} slices with different pixels at {'xyz'[axis]}={at[axis]:.1f} mm "
-                            f"({len(stack.duplicates)} such places)")]  # fmt: skip
+                return [hit("conflicting_slices", f"{len(group)} slices with different pixels at {'xyz'[axis]}="
+                            f"{at[axis]:.1f} mm ({len(stack.duplicates)} such places)")]  # fmt: skip
     return [hit("duplicate_slices", f"{extra} duplicate slices with identical pixels dropped")]
 
 
@@ -237,7 +237,7 @@ def resolution(column_mm: float, row_mm: float, step_mm: float) -> list[Finding]
         if value > most * 1.001:
             out.append(hit(f"{name}_max", f"{what} {value:.2f} mm, at most {most} mm even for planning"))
         elif value > fit * 1.001:
-            out.append(hit(name, f"{what} {value:.2f} mm, for fit surfaces at most {fit} mm: planning only"))
+            out.append(hit(name, f"{what} {value:.2f} mm, for fit surfaces at most {fit} mm"))
     return out
 
 
@@ -257,7 +257,7 @@ def kernel_class(kernel: str) -> str:
         return "soft"
     if number and not name.startswith("FC"):
         value = int(number[1])
-        return "edge" if value > 70 else "bone" if value >= 50 else "standard" if value >= 36 else "soft"
+        return "edge" if value >= 70 else "bone" if value >= 50 else "standard" if value >= 36 else "soft"
     if number:
         value = int(number[1])
         return "bone" if value in range(30, 40) else "edge" if value >= 50 else "standard" if value >= 10 else "soft"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implantforge.core import InputError, Volume
+from implantforge.geom import grids
 from implantforge.stages.dicom import geometry
 from implantforge.stages.dicom.headers import Frame, dataset_of
 from implantforge.stages.dicom.rules import FLOOR_HU, RULES
@@ -52,9 +53,9 @@ def volume(stack: geometry.Stack, series_uid: str) -> tuple[Volume, int]:
     low, grow = sheared(stack)
     shape = (columns + int(grow[0]), rows + int(grow[1]), slices)
     origin = stack.origin_mm + axes[0] * low[0] * spacing[0] + axes[1] * low[1] * spacing[1]
-    grid = geometry.canonical(axes, spacing, origin, shape)
+    grid = grids.canonical(axes, spacing, origin, shape)
     hu = np.empty(grid.shape, np.int16)
-    raw = geometry.raw_view(hu, axes)
+    raw = grids.raw_view(hu, axes)
     block = np.full((min(BLOCK, slices), shape[1], shape[0]), FLOOR_HU, np.int16)
     filled, padded = 0, 0
     for k, stored in enumerate(stored_slices(stack.frames)):
@@ -91,8 +92,8 @@ def decode(dataset: Any, frame: Frame) -> NDArray:
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
         stored, _ = decoder.as_array(dataset, index=frame.index, raw=True, decoding_plugin=plugin)
     except Exception as error:
-        raise InputError(f"CT: pixels of file {frame.member.number}, frame {frame.index + 1} ({name}) cannot be decoded "
-                         f"({type(error).__name__}): export the series again") from None  # fmt: skip
+        raise InputError(f"CT: pixels of file {frame.member.number}, frame {frame.index + 1} ({name}) cannot be "
+                         f"decoded ({type(error).__name__}): export the series again") from None  # fmt: skip
     if stored.shape != (frame.rows, frame.columns):
         raise InputError(
             f"CT: file {frame.member.number} decodes to {stored.shape}, header says {(frame.rows, frame.columns)}"
@@ -124,7 +125,7 @@ def padding_hu(frame: Frame) -> float | None:
 
 
 def sheared(stack: geometry.Stack) -> tuple[NDArray, NDArray]:
-    """(first index, extra size) in pixels, along columns and rows, of the box that holds all slices of a sheared stack."""
+    """(first index, extra size) in pixels, along columns and rows, of the box around all slices of a sheared stack."""
     drift = stack.shear_mm / stack.spacing_mm[:2] * (len(stack.frames) - 1)
     low, high = np.floor(np.minimum(drift, 0.0)), np.ceil(np.maximum(drift, 0.0))
     return low, high - low
@@ -133,7 +134,7 @@ def sheared(stack: geometry.Stack) -> tuple[NDArray, NDArray]:
 def straightened(
     plane: NDArray[np.int16], stack: geometry.Stack, k: int, low: NDArray, shape: tuple[int, ...]
 ) -> NDArray[np.int16]:
-    """Slice k moved in its own plane to where it truly lies on the rectangular grid; -1024 HU where nothing was scanned.
+    """Slice k moved in its plane to where it truly lies on the rectangular grid; -1024 HU where nothing was scanned.
 
     Cubic (Catmull-Rom) along each drifting axis: no prefilter, so that nothing rings beyond two pixels of an edge.
     """

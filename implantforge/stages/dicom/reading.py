@@ -10,26 +10,25 @@ from typing import Any
 import numpy as np
 
 from implantforge.core import InputError
-from implantforge.stages.dicom import geometry, grouping, headers, hounsfield, judging, pixels, sources
+from implantforge.geom import grids
+from implantforge.stages.dicom import geometry, grouping, headers, hounsfield, judging, pixels, sources, volumes
 from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.judging import Judged
 from implantforge.stages.dicom.report import Scan, SeriesReport
-from implantforge.stages.dicom.rules import Finding, hit, verdict
+from implantforge.stages.dicom.rules import RULES, Finding, hit, texts, verdict
 
-_RANK = {"accepted": 0, "flagged": 1, "refused": 2}
 _KERNEL_RANK = {"bone": 0, "standard": 1, "unknown": 1, "edge": 2, "soft": 3}
 
 
 def survey(path: str | Path) -> tuple[SeriesReport, ...]:
-    """Every series found, best first is marked `proposed`; a bad series is a verdict. InputError: nothing readable there."""
+    """Every series found, the one load() takes marked `proposed`; InputError only when nothing is readable."""
     path = Path(path)
     if _is_array_file(path):
-        from implantforge.stages.dicom import volumes
-
-        return (volumes.read(path).report,)
+        return (volumes.judge(path).report,)
     with sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
-        return tuple(_report(n, j, p) for n, (j, p) in enumerate(zip(judged, _proposed(judged))))
+        best = _best(judged)
+        return tuple(_report(n, it, n == best) for n, it in enumerate(judged))
 
 
 def load(path: str | Path, *, series: str | None = None, accept: str | None = None) -> Scan:
@@ -40,27 +39,32 @@ def load(path: str | Path, *, series: str | None = None, accept: str | None = No
     """
     path = Path(path)
     if _is_array_file(path):
-        from implantforge.stages.dicom import volumes
-
-        scan = volumes.read(path)
-        _allowed(scan.report, accept, True)
-        return replace(
-            scan, report=replace(scan.report, accepted_because=accept if scan.report.verdict == "refused" else None)
-        )
+        file = volumes.judge(path)
+        _allowed(file.report, accept, file.acceptable)
+        volume, more = volumes.volume(file)
+        return Scan(volume, _closed(file.report, more, accept))
     with sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
         chosen = _chosen(judged, series)
-        report = _report(chosen, judged[chosen], _proposed(judged)[chosen])
         it = judged[chosen]
+        report = _report(chosen, it, chosen == _best(judged))
         _allowed(report, accept, all(f.rule.acceptable for f in it.findings) and it.stack is not None)
         assert it.stack is not None
         volume, padded = pixels.volume(it.stack, it.group.uid_hash)
-    voxel = float(np.prod(volume.grid.spacing_mm))
-    more = hounsfield.tops(volume.hu, voxel, _top_hu(it.stack.frames[0]))
+    more = hounsfield.tops(volume.hu, float(np.prod(volume.grid.spacing_mm)), _top_hu(it.stack.frames[0]))
     if padded:
         more.append(hit("padding", f"{padded} voxels of padding or below -1024 HU set to -1024"))
-    report = _report(chosen, replace(it, findings=(*it.findings, *more)), report.proposed)
-    return Scan(volume, replace(report, accepted_because=accept if report.verdict == "refused" else None))
+    return Scan(volume, _closed(report, more, accept))
+
+
+def _closed(report: SeriesReport, more: list[Finding], accept: str | None) -> SeriesReport:
+    """The report with what the whole volume added, and the reason for which a person took a refused series."""
+    reasons, rules, notes = texts(more)
+    because = accept.strip() if accept and report.verdict == "refused" else None
+    reasons = (*report.reasons, *reasons, *((f"accepted by a person: {because}",) if because else ()))
+    worst = "flagged" if report.verdict == "accepted" and rules else report.verdict
+    return replace(report, verdict=worst, reasons=reasons, rules=(*report.rules, *rules), notes=(*report.notes, *notes),
+                   accepted_because=because)  # fmt: skip
 
 
 def _allowed(report: SeriesReport, accept: str | None, acceptable: bool) -> None:
@@ -74,11 +78,12 @@ def _allowed(report: SeriesReport, accept: str | None, acceptable: bool) -> None
 
 
 def _is_array_file(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(sources.NIFTI_NRRD)
+    return path.is_file() and path.name.lower().endswith(sources.ARRAY_FILES)
 
 
-def _judged(members: list[sources.Member], notes: list[str]) -> list[Judged]:
-    frames, damaged, other = [], [], 0
+def _judged(members: list[sources.Member], notes: list[Finding]) -> list[Judged]:
+    frames: list[Frame] = []
+    damaged, other = [], 0
     for member in members:
         try:
             found = headers.read(member)
@@ -95,7 +100,7 @@ def _judged(members: list[sources.Member], notes: list[str]) -> list[Judged]:
         raise InputError(
             f"CT: no DICOM image among {len(members)} files{reason}: give the folder that holds the series"
         )
-    common = _people(images)
+    common = [*_people(images), *notes]
     if damaged:
         common.append(
             hit("damaged_files", f"{len(damaged)} damaged files left out, first: {damaged[0].removeprefix('CT: ')}")
@@ -117,7 +122,7 @@ def _people(frames: list[Frame]) -> list[Finding]:
 
 def _chosen(judged: list[Judged], series: str | None) -> int:
     if series is None:
-        return _proposed(judged).index(True)
+        return _best(judged)
     matches = [n for n, j in enumerate(judged) if j.group.uid_hash.startswith(series) or str(n) == series]
     if series.isdigit() and int(series) < len(judged) and len(series) < 6:
         return int(series)
@@ -128,21 +133,22 @@ def _chosen(judged: list[Judged], series: str | None) -> int:
     return matches[0]
 
 
-def _proposed(judged: list[Judged]) -> list[bool]:
-    """One True: usable first, then thin slices, then a bone kernel that is not edge-enhancing, then coverage."""
+def _best(judged: list[Judged]) -> int:
+    """Usable first, then fit-grade slices, then a bone kernel that is not edge-enhancing, then thinness, coverage."""
 
     def key(n: int) -> tuple[Any, ...]:
         it = judged[n]
+        hard = sum(not f.rule.acceptable for f in it.findings)
         if it.stack is None:
-            return (3, 0, 0, 0, -len(it.group.frames), n)
-        step = max(float(it.stack.spacing_mm[2]), it.stack.frames[0].thickness_mm or 0.0)
-        length = float(it.stack.spacing_mm[2]) * len(it.stack.frames)
-        kernel = _KERNEL_RANK[judging.kernel_class(it.stack.frames[0].kernel)]
-        grade = 0 if step <= 1.251 else 1 if step <= 3.003 else 2
-        return (int(verdict(it.findings) == "refused"), grade, kernel, round(step, 2), -length, n)
+            return (2, hard, 0, 0, 0.0, -len(it.group.frames), n)
+        frame, spacing = it.stack.frames[0], float(it.stack.spacing_mm[2])
+        step = max(spacing, frame.thickness_mm or 0.0)
+        grade = 0 if step <= RULES["slice_spacing"].threshold * 1.001 else 1
+        refused = int(verdict(it.findings) == "refused")
+        kernel = _KERNEL_RANK[judging.kernel_class(frame.kernel)]
+        return (refused, hard, grade, kernel, round(step, 2), -spacing * len(it.stack.frames), n)
 
-    best = min(range(len(judged)), key=key)
-    return [n == best for n in range(len(judged))]
+    return min(range(len(judged)), key=key)
 
 
 def _report(index: int, it: Judged, proposed: bool) -> SeriesReport:
@@ -153,25 +159,24 @@ def _report(index: int, it: Judged, proposed: bool) -> SeriesReport:
         "unknown",
         0.0,
     )
-    notes = [f.text for f in it.findings if f.rule.act == "note"]
+    reasons, rules, notes = texts(it.findings)
     if it.stack is not None:
-        low, grow = pixels.sheared(it.stack)
+        _, grow = pixels.sheared(it.stack)
         columns, rows, slices = it.stack.shape
         raw = (columns + int(grow[0]), rows + int(grow[1]), slices)
-        grid = geometry.canonical(it.stack.axes, it.stack.spacing_mm, it.stack.origin_mm, raw)
+        grid = grids.canonical(it.stack.axes, it.stack.spacing_mm, it.stack.origin_mm, raw)
         shape, spacing = grid.shape, tuple(round(float(v), 6) for v in grid.spacing_mm)  # type: ignore[assignment]
         orientation, tilt = geometry.orientation_name(it.stack.axes), round(it.stack.tilt_deg, 3)
-    if proposed and it.stack is not None:
+    if proposed and it.stack is not None and verdict(it.findings) != "refused":
         step = float(it.stack.spacing_mm[2])
         kind = judging.kernel_class(frame.kernel)
-        notes.append(f"proposed: slices {step:.2f} mm apart, {kind} kernel, {step * len(it.stack.frames):.0f} mm long")
-    ranked = sorted((f for f in it.findings if f.rule.act != "note"), key=lambda f: -_RANK[f.rule.act])
+        notes += (f"proposed: slices {step:.2f} mm apart, {kind} kernel, {step * len(it.stack.frames):.0f} mm long",)
     names = sorted({pixels.syntax_name(f.syntax) for f in it.group.frames})
     return SeriesReport(
         index=index, uid_hash=it.group.uid_hash, modality=frame.modality or "unknown", shape=shape, spacing_mm=spacing,
         orientation=orientation, tilt_deg=tilt, thickness_mm=frame.thickness_mm, transfer_syntax=", ".join(names),
         kernel=", ".join(sorted(Counter(f.kernel for f in it.group.frames))), verdict=verdict(it.findings),
-        reasons=tuple(f.text for f in ranked), rules=tuple(f.rule.name for f in ranked), notes=tuple(notes),
+        reasons=reasons, rules=rules, notes=notes,
         images=len(it.group.frames), proposed=proposed,
     )  # fmt: skip
 

@@ -48,6 +48,8 @@ _ROWS = (
     Rule("other_slices_of_series", "flagged", 0, "images", _OWN),
     # kind
     Rule("modality", "refused", _NAN, "", "CT numbers are needed for bone thresholds", acceptable=False),
+    Rule("too_big", "refused", 1e9, "voxels", "bounded memory: 2 GB", acceptable=False),
+    Rule("sheared_affine", "refused", 1e-3, "cosine", "NIfTI and NRRD have no slices to straighten", acceptable=False),
     Rule("no_pixels", "refused", _NAN, "", _OWN, acceptable=False),
     Rule("localizer", "refused", _NAN, "", "DICOM PS3.3 C.8.2.1.1.1", acceptable=False),
     Rule("secondary_capture", "refused", _NAN, "", "DICOM PS3.3 A.8"),
@@ -104,6 +106,7 @@ _ROWS = (
     Rule("padding", "note", -1024, "HU", "DICOM PS3.3 C.7.5.1.1.2: PixelPaddingValue"),
     Rule("padding_in_range", "flagged", -900, "HU", "DICOM PS3.3 C.7.5.1.1.2: padding must not be a real HU"),
     Rule("not_dicom_source", "flagged", _NAN, "", "NIfTI and NRRD carry no identity, kernel or tilt"),
+    Rule("outside_links", "note", 0, "links", _OWN),
     Rule("damaged_files", "flagged", 0, "files", _OWN),
     Rule("incomplete_medium", "flagged", 0, "files", "DICOM PS3.10: DICOMDIR names files that are not there"),
 )  # fmt: skip
@@ -122,3 +125,11 @@ def verdict(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     """The worst action among the findings; notes do not count."""
     acts = {f.rule.act for f in findings}
     return "refused" if "refused" in acts else "flagged" if "flagged" in acts else "accepted"
+
+
+def texts(findings: list[Finding] | tuple[Finding, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """(reasons, names of their rules, notes): worst reasons first, those that can never be accepted before all."""
+    rank = {("refused", False): 0, ("refused", True): 1, ("flagged", True): 2}
+    ranked = sorted((f for f in findings if f.rule.act != "note"), key=lambda f: rank[f.rule.act, f.rule.acceptable])
+    notes = tuple(f.text for f in findings if f.rule.act == "note")
+    return tuple(f.text for f in ranked), tuple(f.rule.name for f in ranked), notes

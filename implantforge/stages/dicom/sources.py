@@ -1,4 +1,4 @@
-"""Files of a folder, a zip or a DICOMDIR, read one by one into memory within fixed bounds; nothing is ever extracted."""
+"""Files of a folder, zip or DICOMDIR, read one by one into memory within fixed bounds; nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from implantforge.core import InputError
+from implantforge.stages.dicom.rules import Finding, hit
 
 MAX_FILES = 20_000
 MAX_DEPTH = 24
@@ -18,7 +19,7 @@ MAX_MEMBER_BYTES = 2 * 1024**3
 MAX_TOTAL_BYTES = 8 * 1024**3
 # A CT never shrinks so far: deflate reaches 1000:1 only on constant bytes.
 MAX_RATIO, RATIO_FROM_BYTES = 200, 32 * 1024**2
-NIFTI_NRRD = (".nii", ".nii.gz", ".nrrd", ".nhdr")
+ARRAY_FILES = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ def _why(error: Exception) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[list[Member], list[str]]]:
+def opened(path: Path) -> Iterator[tuple[list[Member], list[Finding]]]:
     """Members of the CT at `path` in name order, and notes on what was left out; archives close with the context."""
     if not path.exists():
         raise InputError(
@@ -75,6 +76,13 @@ def opened(path: Path) -> Iterator[tuple[list[Member], list[str]]]:
             raise InputError(f"CT: the zip cannot be opened ({type(error).__name__}): copy it again") from None
         with archive:
             yield _zip(archive)
+    elif path.is_file() and path.name.upper() == "DICOMDIR":
+        from implantforge.stages.dicom import dicomdir
+
+        paths, findings = dicomdir.referenced(path)
+        members = [Member(n, at.stat().st_size, at) for n, at in enumerate(sorted(set(paths)), 1)]
+        _bounded(members, sum(m.size for m in members))
+        yield members, findings
     elif path.is_file():
         yield [Member(1, path.stat().st_size, path)], []
     else:
@@ -86,7 +94,7 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def _folder(root: Path) -> tuple[list[Member], list[str]]:
+def _folder(root: Path) -> tuple[list[Member], list[Finding]]:
     real, paths, links = root.resolve(), [], 0
     for here, folders, files in os.walk(real, followlinks=False):
         depth = len(Path(here).relative_to(real).parts)
@@ -101,7 +109,8 @@ def _folder(root: Path) -> tuple[list[Member], list[str]]:
             paths.append(at)
             if len(paths) > MAX_FILES:
                 raise InputError(f"CT: more than {MAX_FILES} files in the folder: give the folder of one study")
-    members, total = [], 0
+    members: list[Member] = []
+    total = 0
     for at in paths:
         try:
             status = at.stat()
@@ -112,10 +121,12 @@ def _folder(root: Path) -> tuple[list[Member], list[str]]:
         total += status.st_size
         members.append(Member(len(members) + 1, status.st_size, at))
     _bounded(members, total)
-    return members, [f"{links} links that lead out of the folder were not followed"] if links else []
+    return members, [
+        hit("outside_links", f"{links} links that lead out of the folder were not followed")
+    ] if links else []
 
 
-def _zip(archive: zipfile.ZipFile) -> tuple[list[Member], list[str]]:
+def _zip(archive: zipfile.ZipFile) -> tuple[list[Member], list[Finding]]:
     infos = sorted((i for i in archive.infolist() if not i.is_dir()), key=lambda i: i.filename)
     if len(infos) > MAX_FILES:
         raise InputError(f"CT: more than {MAX_FILES} files in the zip: give a zip of one study")
