@@ -80,14 +80,16 @@ class Result:
 
 @dataclass
 class Cache:
-    """Results in one folder. on_stage hears (name, None) when a stage starts and (name, Stage) when it is done."""
+    """Results in one folder. on_stage hears (name, None) when a stage starts and (name, Stage) when it is done;
+    prepare is called before anything is stored."""
 
     folder: Path
     on_stage: Callable[[str, Stage | None], None] = lambda name, stage: None
+    prepare: Callable[[], None] = lambda: None
     stages: list[Stage] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
-    def call(self, name: str, function: Callable[..., Any], *inputs: Any, **recipe: Any) -> Result:
+    def call(self, name: str, function: Callable[..., Any], /, *inputs: Any, **recipe: Any) -> Result:
         """function(*inputs, **recipe) under a stage name. Inputs are Results or plain JSON values; only Results that a
         computation really needs are read."""
         key = _key(function, inputs, recipe)
@@ -97,6 +99,7 @@ class Cache:
         def compute() -> Any:
             values = [item.value if isinstance(item, Result) else item for item in inputs]
             value = function(*values, **recipe)
+            self.prepare()
             save(entry, key, value)
             return value
 

@@ -1,0 +1,83 @@
+"""The whole way from CT to part, one straight line of calls. Read this file first.
+
+Each call is remembered on disk by what it was made from (cache.py); a result is read only when something needs it. All
+computing is done before the first file of the run is touched (outputs.py), and the manifest comes last (run.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from implantforge.pipeline import outputs, privacy, steps
+from implantforge.pipeline.cache import Cache, Stage
+from implantforge.pipeline.outputs import Made, ReportWriter
+from implantforge.pipeline.recipe import Recipe
+from implantforge.pipeline.run import Run
+from implantforge.stages import surface
+
+OnStage = Callable[[str, Stage | None], None]
+
+
+def build(
+    recipe: Recipe,
+    out: Path,
+    ct: Path | None = None,
+    *,
+    series: str | None = None,
+    accept: str | None = None,
+    upto: Literal["plan", "part"] = "part",
+    report: ReportWriter | None = None,
+    on_stage: OnStage = lambda name, stage: None,
+) -> dict[str, Any]:
+    """Builds a recipe into a Run folder and returns its manifest.
+
+    ct is anything stages.dicom reads; without it the recipe's sample patient is used. series and accept choose a series
+    and accept a refused one with a person's reason. report(folder, manifest) writes report.html from the files already
+    there. Raises InputError, AnatomyError, FitError or GeometryError; a failed check is `status: check_failed`.
+    """
+    source = steps.source(recipe, ct)
+    with Run(out, on_stage) as run:
+        made = plan(run.cache, recipe, source, series, accept)
+        if upto == "part":
+            part(run.cache, recipe, made)
+        with run.stage("export"):
+            manifest = outputs.write(run, recipe, made)
+        if report is not None and recipe.build.report and upto == "part":
+            with run.stage("report"):
+                outputs.write_report(run, manifest, report)
+        privacy.assert_clean(run.folder, made.source.tokens())
+        return run.close(manifest)
+
+
+def plan(cache: Cache, recipe: Recipe, source: steps.Source, series: str | None, accept: str | None) -> Made:
+    """CT to fit: which size, where."""
+    scan = cache.call("load", steps.load, source.result, series=series, accept=accept)
+    volume = scan["volume"]
+    found = cache.call("segment", steps.bones, volume)
+    labels = found["labels"]
+    side = steps.side(recipe, found["names"].value, scan["laterality"].value)
+    names = recipe.implant.bones(side)
+    bones = {name: cache.call(f"surface {name}", surface.bone, volume, labels, name=name) for name in names}
+    anatomy = {name: cache.call(f"anatomy {name}", steps.anatomy, bones[name], name=name, side=side)
+               for name in names if steps.measured(name)}  # fmt: skip
+    case = steps.CaseResults(side, volume, labels, bones, anatomy)
+    fit = cache.call("plan", steps.plan, *case.results, implant=recipe.implant.name, case=case.names,
+                     params=recipe.params.for_plan())  # fmt: skip
+    return Made(source, scan, case, fit)
+
+
+def part(cache: Cache, recipe: Recipe, made: Made) -> None:
+    """Fit to checked part: fields, envelope, lattice, build direction, checks."""
+    choice = {"implant": recipe.implant.name, "params": recipe.params}
+    lattice, machine, material = recipe.lattice_noun, recipe.build.machine, recipe.build.material
+    fit = made.fit
+    shape = cache.call("envelope", steps.envelope, fit, **choice)
+    body = cache.call("lattice", steps.fill, fit, **choice, lattice=lattice, mesh=recipe.mesh)
+    way = cache.call("orient", steps.orient, shape, fit, machine=machine)
+    made.envelope, made.part, made.orientation = shape, body, way
+    made.verified = cache.call(
+        "verify", steps.verify, *made.case.results, fit, body, shape, way,
+        **choice, case=made.case.names, machine=machine, material=material,
+    )  # fmt: skip
