@@ -125,6 +125,27 @@ def _toward_sphere(v: Array, chosen: NDArray, centre: Array, radius: float, reac
     return out
 
 
+def _thickened(mesh: Mesh, least_mm: float) -> Mesh:
+    """Walls thinner than least_mm, or turned inside out by the sampling, pushed apart along their normals."""
+    v, n = mesh.vertices, normals(mesh)
+    distance, near = cKDTree(v).query(v, k=40, distance_upper_bound=3 * least_mm, workers=2)
+    found = np.isfinite(distance)
+    near = np.where(found, near, 0)
+    gap = v[:, None] - v[near]
+    depth = np.einsum("ikj,ij->ik", gap, n)
+    aside = np.sqrt(np.maximum((gap**2).sum(axis=2) - depth**2, 0))
+    aside[~found | (np.einsum("ikj,ij->ik", n[near], n) > -0.7) | (aside > 4.0)] = np.inf
+    opposite = np.argmin(aside, axis=1)
+    rows = np.arange(len(v))
+    push = np.where(np.isfinite(aside[rows, opposite]), (least_mm - depth[rows, opposite]) / 2, 0).clip(0)
+    i, j = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
+    ring = csr_matrix((np.ones(len(i)), (i, j)), (len(v), len(v)))
+    degree = np.asarray(ring.sum(axis=1)).ravel()
+    for _ in range(6):
+        push = np.maximum(push * 0.9, 0.5 * push + 0.5 * (ring @ push) / degree)
+    return Mesh(v + push[:, None] * n, mesh.faces)
+
+
 def _widened(v: Array, centre: Array, scale: float, radius: float) -> Array:
     """Space scaled about centre, fully out to 1.2 radius and not at all beyond 2.6 radius."""
     d = v - centre
@@ -167,7 +188,12 @@ def _field(mesh: Mesh, h: float) -> tuple[NDArray[np.int64], Float]:
     shape = np.ceil(mesh.bounds[1] / h).astype(int) + 6 - start
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     values = signed(mesh, start * h, np.full(3, h), size, inner_mm=_BAND_MM, outer_mm=_BAND_MM)
-    return start, gaussian_filter(values, 0.9 / h)
+    return start, _smoothed(values, 0.8 / h)
+
+
+def _smoothed(values: Float, width: float) -> Float:
+    """Rounded field whose surface recedes by 0.2 mm at most, so that thin walls stay whole."""
+    return np.minimum(gaussian_filter(values, width), values + np.float32(0.2))
 
 
 def _common(a: tuple[NDArray, Float], b: tuple[NDArray, Float]) -> tuple[Float, Float] | None:
@@ -249,7 +275,7 @@ def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFram
         hip = _widened(points[f"hip_{side}"], centre, target / centres[side][1], centres[side][1])
         hip = _toward_sphere(hip, cup, centre, target, 4.0)
         meshes[f"femur_{side}"] = Mesh(femur + centre, faces)
-        meshes[f"hip_{side}"] = Mesh(hip, atlas[f"hip_{side}"][1])
+        meshes[f"hip_{side}"] = _thickened(Mesh(hip, atlas[f"hip_{side}"][1]), 3.2)
         frames[side] = pose.moved(Pose(np.eye(3), centre))
         drawn[f"joint_gap_planted_{side}_mm"] = gap
     meshes["sacrum"] = Mesh(points["sacrum"], atlas["sacrum"][1])
@@ -261,16 +287,15 @@ def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
     meshes, frames, drawn = _raw(rng)
     fields = {name: _field(mesh, mesh_mm) for name, mesh in meshes.items()}
     for side in SIDES:
-        start, values = fields[f"hip_{side}"]
-        ball = _ball(start, values.shape, mesh_mm, frames[side].head)
-        carve = frames[side].radius + drawn[f"joint_gap_planted_{side}_mm"] - 0.3
-        np.maximum(values, (carve - ball).clip(-_BAND_MM, _BAND_MM), out=values)
+        socket = frames[side].radius + drawn[f"joint_gap_planted_{side}_mm"]
+        cup = meshes[f"hip_{side}"].vertices[_landmarks()[f"cup_{side}"]]
+        _line_socket(*fields[f"hip_{side}"], mesh_mm, frames[side].head, socket, cup)
     _separate(fields)
     angles = rng.uniform(-4, 4, 3)
     pose = Pose(Rotation.from_euler("xyz", angles, degrees=True).as_matrix(), rng.uniform(-12, 12, 3))
     final = {}
     for name, (start, values) in fields.items():
-        smooth = gaussian_filter(values, 0.5 / mesh_mm) if name in PELVIS else values
+        smooth = _smoothed(values, 0.5 / mesh_mm) if name in PELVIS else values
         final[name] = polygonise(smooth, start, mesh_mm).moved(pose)
         if final[name].volume_mm3 < 0.5 * meshes[name].volume_mm3:
             raise GeometryError(f"{name}: {final[name].volume_mm3:.0f} mm3 left of {meshes[name].volume_mm3:.0f}")
@@ -279,6 +304,18 @@ def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
     for side in SIDES:
         bones.cavities[f"canal_{side}"] = _cavity(final[f"femur_{side}"], bones.cortex[f"femur_{side}"], mesh_mm)
     return bones
+
+
+def _line_socket(start: NDArray, values: Float, h: float, centre: Array, radius: float, cup: Array) -> None:
+    """Carve the socket's ball out of the hip and make the wall behind its joint surface at least 3 mm thick."""
+    r = _ball(start, values.shape, h, centre)
+    near = np.argwhere(r < radius + 6)
+    from_cup = cKDTree(cup).query((near + start) * h, workers=2)[0]
+    ring = r[tuple(near.T)]
+    wall = np.maximum(np.abs(ring - radius - 1.6) - 1.6, from_cup - 6.0)
+    here = values[tuple(near.T)]
+    values[tuple(near.T)] = np.minimum(here, wall)
+    np.maximum(values, (radius - 0.2 - r).clip(-_BAND_MM, _BAND_MM), out=values)
 
 
 def _ball(start: NDArray, shape: tuple[int, ...], h: float, centre: Array) -> Float:

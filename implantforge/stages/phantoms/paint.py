@@ -154,12 +154,12 @@ def _body(bones: Bones, grid: Grid, torso: Array, fat_mm: float, low: Array, sha
     hip_z = float(np.mean([bones.femur[side].head[2] for side in SIDES]))
     wide = 1 - 0.10 * (1 - _fade(z, hip_z - 20, hip_z + 130))
     out = (np.hypot((x - torso[0]) / (torso[2] * wide), (y - torso[1]) / torso[3]) - 1) * torso[3]
-    out = np.maximum(out, hip_z - 62 - z)
+    out = out + 0.55 * (hip_z - 30 - z).clip(0)
     for side in SIDES:
         frame, sign = bones.femur[side], 1 if side == "left" else -1
         along = (frame.trochanter[2] - z) / -frame.distal[2]
         cx = frame.trochanter[0] + along * frame.distal[0] - 4 * sign
-        cy = frame.trochanter[1] + along * frame.distal[1] + 2
+        cy = frame.trochanter[1] + along * frame.distal[1] - 8
         taper = 1 - 0.10 * (along / 220).clip(0, 1.2)
         rx, ry = (60 + fat_mm) * taper, (66 + fat_mm) * taper
         thigh = (np.hypot((x - cx) / rx, (y - cy) / ry) - 1) * rx
@@ -181,9 +181,10 @@ def _tissue(
     bone = labels[take] > 0
     away = distance_transform_edt(~bone, _COARSE_MM).astype(np.float32)
     broad, fine = _speckle(rng, shape, 4.0), _speckle(rng, shape, 1.6)
-    muscle = np.maximum(away - 36 + 7 * broad, body + scanner.fat_mm * (1 + 0.2 * broad))
     z = low[2] + np.arange(shape[2]) * _COARSE_MM
     hip_z = float(np.mean([bones.femur[side].head[2] for side in SIDES]))
+    reach = 36 + 40 * _fade(z, hip_z - 120, hip_z - 40)
+    muscle = np.maximum(away - reach + 7 * broad, body + scanner.fat_mm * (1 + 0.2 * broad))
     x = low[0] + np.arange(shape[0]) * _COARSE_MM
     pelvic = (np.abs(x - torso[0])[:, None, None] < 70) & (z > hip_z - 40)
     bowel = np.maximum(6 * (fine - 0.1), body + scanner.fat_mm + 12)
