@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ CELLS = 8  # cells along a block: smaller wastes centre samples, larger wastes s
 COARSE = 4  # blocks along a coarse block of the first look
 BATCH = 1 << 18  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
-ROOT_STEPS = 2
+ROOT_STEPS = 10
+ROOT_TOLERANCE = 1e-3  # in units of h; most edges of a smooth field meet it after two steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +37,8 @@ def polygonise(field: Field, h_mm: float, *, bounds: Array | None = None, progre
     """Surface {field = 0} as a closed, oriented 2-manifold, marching cubes of edge h_mm inside bounds (2,3) mm.
 
     Only blocks that the surface can reach (by field.lipschitz) are sampled; vertices are moved onto the surface by root
-    finding along their edge. Same field, same h: same bytes, whatever the number of threads. Raises GeometryError when the
-    solid leaves the bounds, when nothing is inside, or when h is not positive.
+    finding along their edge. Same field, same h: same bytes, whatever the number of threads. Raises GeometryError when
+    the solid leaves the bounds, when nothing is inside, or when h is not positive.
     """
     box = np.asarray(field.bounds if bounds is None else bounds, np.float64)
     if not h_mm > 0 or not np.isfinite(box).all() or (box[1] <= box[0]).any():
@@ -96,7 +98,7 @@ def _runs(offsets: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
     while cuts[-1] < len(offsets) - 1:
         stop = int(np.searchsorted(offsets, offsets[cuts[-1]] + most, side="right")) - 1
         cuts.append(max(stop, cuts[-1] + 1))
-    return list(zip(cuts, cuts[1:]))
+    return list(itertools.pairwise(cuts))
 
 
 def _offsets(counts: NDArray) -> NDArray[np.int64]:
@@ -168,9 +170,22 @@ def _place(
     kernels.edge_vertices(blocks.coords, values, words, first, last, offsets, blocks.origin_mm, h, axis, ends, low)
     t = np.empty(n)
     kernels.first_guess(ends, t)
-    bracket = np.tile([0.0, 1.0], (n, 1))
-    for _ in range(ROOT_STEPS):
-        kernels.edge_points(low, axis, h, t, out)
-        kernels.tighten(np.asarray(field.evaluate(out), np.float64), bracket, ends, t)
+    _find_roots(field, low, axis, ends, h, t)
     np.clip(t, EDGE_MARGIN, 1.0 - EDGE_MARGIN, out=t)
     kernels.edge_points(low, axis, h, t, out)
+
+
+def _find_roots(field: Field, low: Array, axis: NDArray[np.uint8], ends: Array, h: float, t: Array) -> None:
+    """Moves t (n,) to the zero of the field along each edge; later steps look at the edges still open only."""
+    where = np.arange(len(t))
+    bracket = np.tile([0.0, 1.0], (len(t), 1))
+    for step in range(ROOT_STEPS):
+        points, here = np.empty((len(where), 3)), t[where]
+        kernels.edge_points(low, axis, h, here, points)
+        found = np.asarray(field.evaluate(points), np.float64)
+        kernels.tighten(found, step > 1 and step % 2 == 0, ROOT_TOLERANCE * h, bracket, ends, here)
+        t[where] = here
+        still = np.abs(found) > ROOT_TOLERANCE * h
+        if not still.any():
+            break
+        where, low, axis, bracket, ends = where[still], low[still], axis[still], bracket[still], ends[still]

@@ -1,8 +1,8 @@
 """Marching-cubes case table, derived from one rule instead of copied.
 
-On every cube face each run of inside corners is cut off on its own. The rule looks at the four signs of the face only, so
-both cells that share the face draw the same segments and the surface closes. Segments chain into loops; a loop is split
-into triangles by diagonals of which none lies in a cube face, so no edge is ever used by more than two triangles.
+On every cube face each run of inside corners is cut off on its own. The rule looks at the four signs of the face only,
+so both cells that share the face draw the same segments and the surface closes. Segments chain into loops; a loop is
+split into triangles by diagonals of which none lies in a cube face, so no edge is used by more than two triangles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Triangle = tuple[int, int, int]
 
 @lru_cache(maxsize=1)
 def edge_corners() -> NDArray[np.int8]:
-    """(12,2) low and high corner of each edge; corner c stands at (c & 1, c >> 1 & 1, c >> 2); edges 0-3 run along x."""
+    """(12,2) low and high corner of each edge; corner c stands at (c & 1, c >> 1 & 1, c >> 2); 0-3 run along x."""
     rows = [(c, c | 1 << axis) for axis in range(3) for c in range(8) if not c >> axis & 1]
     return np.array(rows, np.int8)
 
@@ -37,7 +37,7 @@ def _faces() -> list[list[int]]:
 
 
 def _loops(case: int) -> list[Loop]:
-    """Closed chains of edge ids for one sign pattern (bit c set: corner c inside), outside on their left-hand normal."""
+    """Closed chains of edge ids for one sign pattern (bit c set: corner c inside), counter-clockwise."""
     edge_of = {frozenset(map(int, pair)): e for e, pair in enumerate(edge_corners())}
     follow = {}
     for ring in _faces():

@@ -1,7 +1,7 @@
 """Block-sparse marching cubes: sample points, edge vertices and triangles of many small blocks at once.
 
-A block is B x B x B cells with (B+1)^3 samples; it owns the B^3 samples at its low side and the three edges that leave each of
-them upward. `blocks` (n,3) are block coordinates, `lookup` their row number in a dense map padded by one (-1: inactive).
+A block is B x B x B cells with (B+1)^3 samples; it owns the B^3 samples at its low side and the three edges that leave
+each of them upward. `blocks` (n,3) are block coordinates, `lookup` their rows in a dense map padded by one (-1: inactive).
 Every output slot belongs to one block, so nothing depends on the number of threads.
 """
 
@@ -170,8 +170,9 @@ def _inverse_quadratic(a, fa, b, fb, c, fc):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def tighten(found, bracket, ends, t):  # type: ignore[no-untyped-def]
-    """One safeguarded root-finding step: found = field at t; bracket (n,2) and ends (n,2) shrink, t moves inside them."""
+def tighten(found, halve, tolerance, bracket, ends, t):  # type: ignore[no-untyped-def]
+    """One safeguarded root-finding step: found = field at t; bracket (n,2) and ends (n,2) shrink, t moves inside them
+    (to the middle when halve and not yet within tolerance: kinks defeat interpolation)."""
     for n in prange(len(t)):
         at, f = t[n], found[n]
         lo, hi, fl, fh = bracket[n, 0], bracket[n, 1], ends[n, 0], ends[n, 1]
@@ -182,7 +183,9 @@ def tighten(found, bracket, ends, t):  # type: ignore[no-untyped-def]
             lo, fl = at, f
         else:
             hi, fh = at, f
-        if not (lo < guess < hi):
+        if halve and abs(f) > tolerance:
+            guess = 0.5 * (lo + hi)
+        elif not (lo < guess < hi):
             guess = lo + (hi - lo) * fl / (fl - fh)
         bracket[n, 0], bracket[n, 1], ends[n, 0], ends[n, 1] = lo, hi, fl, fh
         t[n] = guess

@@ -1,0 +1,216 @@
+"""Shapes as distance fields, mm. Every function returns a Field; exact ones are Euclidean inside and outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+
+from implantforge.core import Array, Field, GeometryError, Grid
+from implantforge.kernels.loft import loft_distance
+from implantforge.kernels.trilinear import trilinear
+
+LOFT_LIPSCHITZ = 1.5  # deep inside the foot found may not be the nearest: |f| reaches 1.35 times the distance
+FAR_MM = 1e4  # half-spaces are bounded by a box this large, so that a box always exists
+
+Profile = Callable[[Array, Array], Array]
+
+
+def _positive(shape: str, **sizes: float) -> None:
+    for name, size in sizes.items():
+        if not size > 0:
+            raise GeometryError(f"{shape}: {name} must be positive, got {size}")
+
+
+def _unit(shape: str, vector: ArrayLike) -> Array:
+    v = np.asarray(vector, np.float64)
+    length = float(np.linalg.norm(v))
+    if not length > 0:
+        raise GeometryError(f"{shape}: axis has no length, got {v.tolist()}")
+    return v / length
+
+
+def _around(centre: Array, reach: float | Array) -> Array:
+    return np.array([centre - reach, centre + reach])
+
+
+def sphere(centre_mm: ArrayLike, radius_mm: float) -> Field:
+    """Ball."""
+    _positive("sphere", radius_mm=radius_mm)
+    c = np.asarray(centre_mm, np.float64)
+    return Field(lambda p: np.sqrt(((p - c) ** 2).sum(axis=1)) - radius_mm, _around(c, radius_mm), exact=True)
+
+
+def box(centre_mm: ArrayLike, size_mm: ArrayLike) -> Field:
+    """Axis-parallel box of full side lengths size_mm (3,)."""
+    c, half = np.asarray(centre_mm, np.float64), np.asarray(size_mm, np.float64) / 2
+    _positive("box", smallest_side_mm=float(half.min()))
+
+    def evaluate(p: Array) -> Array:
+        d = np.abs(p - c) - half
+        return np.sqrt((np.maximum(d, 0) ** 2).sum(axis=1)) + np.minimum(d.max(axis=1), 0)
+
+    return Field(evaluate, _around(c, half), exact=True)
+
+
+def half_space(point_mm: ArrayLike, normal: ArrayLike) -> Field:
+    """Everything on the side of point_mm that the normal points away from; bounds are a box of FAR_MM."""
+    c, n = np.asarray(point_mm, np.float64), _unit("half_space", normal)
+    return Field(lambda p: (p - c) @ n, _around(np.zeros(3), FAR_MM), exact=True)
+
+
+def capsule(start_mm: ArrayLike, end_mm: ArrayLike, radius_mm: float) -> Field:
+    """Cylinder with hemispherical ends centred on start and end."""
+    _positive("capsule", radius_mm=radius_mm)
+    a, b = np.asarray(start_mm, np.float64), np.asarray(end_mm, np.float64)
+    along = b - a
+    square = max(float(along @ along), 1e-30)
+
+    def evaluate(p: Array) -> Array:
+        t = np.clip((p - a) @ along / square, 0, 1)
+        return np.sqrt(((p - a - t[:, None] * along) ** 2).sum(axis=1)) - radius_mm
+
+    return Field(evaluate, np.array([np.minimum(a, b) - radius_mm, np.maximum(a, b) + radius_mm]), exact=True)
+
+
+def _revolved(start: Array, axis: Array, profile: Profile, bounds: Array) -> Field:
+    """Solid of revolution: profile(radius, height) about the axis through start."""
+
+    def evaluate(p: Array) -> Array:
+        d = p - start
+        t = d @ axis
+        return profile(np.sqrt(np.maximum((d * d).sum(axis=1) - t * t, 0)), t)
+
+    return Field(evaluate, bounds, exact=True)
+
+
+def _discs(a: Array, b: Array, axis: Array, ra: float, rb: float) -> Array:
+    """Box around two discs normal to axis."""
+    side = np.sqrt(np.maximum(1 - axis**2, 0))
+    return np.array([np.minimum(a - ra * side, b - rb * side), np.maximum(a + ra * side, b + rb * side)])
+
+
+def cylinder(start_mm: ArrayLike, end_mm: ArrayLike, radius_mm: float) -> Field:
+    """Cylinder with flat ends at start and end."""
+    return frustum(start_mm, end_mm, radius_mm, radius_mm)
+
+
+def frustum(start_mm: ArrayLike, end_mm: ArrayLike, start_radius_mm: float, end_radius_mm: float) -> Field:
+    """Cone frustum with flat ends; one radius may be zero."""
+    _positive("frustum", largest_radius_mm=max(start_radius_mm, end_radius_mm))
+    a, b = np.asarray(start_mm, np.float64), np.asarray(end_mm, np.float64)
+    axis, length = _unit("frustum", b - a), float(np.linalg.norm(b - a))
+    ra, rb = float(start_radius_mm), float(end_radius_mm)
+    slope = np.array([rb - ra, length])
+
+    def profile(r: Array, t: Array) -> Array:
+        cap = np.maximum(r - np.where(t < length / 2, ra, rb), 0) ** 2 + np.minimum(np.abs(t), np.abs(t - length)) ** 2
+        u = np.clip(((r - ra) * slope[0] + t * slope[1]) / (slope @ slope), 0, 1)
+        side = (r - ra - u * slope[0]) ** 2 + (t - u * slope[1]) ** 2
+        inside = (t > 0) & (t < length) & ((r - ra) * length < t * slope[0])
+        return np.where(inside, -1, 1) * np.sqrt(np.minimum(cap, side))
+
+    return _revolved(a, axis, profile, _discs(a, b, axis, ra, rb))
+
+
+def round_cone(start_mm: ArrayLike, end_mm: ArrayLike, start_radius_mm: float, end_radius_mm: float) -> Field:
+    """Convex hull of two balls."""
+    _positive("round_cone", start_radius_mm=start_radius_mm, end_radius_mm=end_radius_mm)
+    a, b = np.asarray(start_mm, np.float64), np.asarray(end_mm, np.float64)
+    ra, rb, length = float(start_radius_mm), float(end_radius_mm), float(np.linalg.norm(b - a))
+    if length <= abs(ra - rb):
+        return sphere(a, ra) if ra >= rb else sphere(b, rb)
+    sine = (ra - rb) / length
+    cosine = float(np.sqrt(1 - sine * sine))
+
+    def profile(r: Array, t: Array) -> Array:
+        k = t * cosine - r * sine
+        side = r * cosine + t * sine - ra
+        return np.where(k < 0, np.hypot(r, t) - ra, np.where(k > cosine * length, np.hypot(r, t - length) - rb, side))
+
+    bounds = np.array([np.minimum(a - ra, b - rb), np.maximum(a + ra, b + rb)])
+    return _revolved(a, _unit("round_cone", b - a), profile, bounds)
+
+
+def torus(centre_mm: ArrayLike, axis: ArrayLike, ring_radius_mm: float, tube_radius_mm: float) -> Field:
+    """Ring about the axis."""
+    _positive("torus", ring_radius_mm=ring_radius_mm, tube_radius_mm=tube_radius_mm)
+    c, n = np.asarray(centre_mm, np.float64), _unit("torus", axis)
+    bounds = _discs(c, c, n, ring_radius_mm, ring_radius_mm) + [[-tube_radius_mm], [tube_radius_mm]]
+    return _revolved(c, n, lambda r, t: np.hypot(r - ring_radius_mm, t) - tube_radius_mm, bounds)
+
+
+def smooth_union(a: Field, b: Field, radius_mm: float) -> Field:
+    """Union with a fillet that begins where the two distances differ by radius_mm; adds at most radius_mm / 4."""
+    _positive("smooth_union", radius_mm=radius_mm)
+
+    def evaluate(p: Array) -> NDArray:
+        fa, fb = a.evaluate(p), b.evaluate(p)
+        blend = np.maximum(radius_mm - np.abs(fa - fb), 0)
+        return np.minimum(fa, fb) - blend * blend / (4 * radius_mm)
+
+    both = (a | b).bounds + [[-radius_mm / 4], [radius_mm / 4]]
+    return Field(evaluate, both, max(a.lipschitz, b.lipschitz))
+
+
+def from_samples(grid: Grid, values: NDArray) -> Field:
+    """Trilinear field of distances (i,j,k) sampled on the grid; beyond it, the border value plus the distance to the grid.
+
+    lipschitz is the steepest slope between neighbouring samples times sqrt(3) at most, never below 1.
+    """
+    samples = np.ascontiguousarray(values, np.float32)
+    if samples.shape != grid.shape or min(samples.shape) < 2:
+        raise GeometryError(f"from_samples: {samples.shape} samples on a grid of {grid.shape}, 2 or more an axis")
+    slopes = [float(np.abs(np.diff(samples, axis=a)).max()) / grid.spacing_mm[a] for a in range(3)]
+    pose, spacing = grid.pose, np.array(grid.spacing_mm)
+    rotation, origin = np.array(pose.rotation), np.array(pose.origin_mm)
+
+    def evaluate(p: Array) -> Array:
+        out = np.empty(len(p))
+        trilinear(samples, rotation, origin, spacing, np.ascontiguousarray(p, np.float64), out)
+        return out
+
+    corners = grid.to_patient(np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T)
+    steep = min(float(np.linalg.norm(slopes)), max(1.0, 1.2 * max(slopes)))
+    return Field(evaluate, np.array([corners.min(axis=0), corners.max(axis=0)]), max(1.0, steep))
+
+
+def loft(
+    z_mm: ArrayLike,
+    centre_x_mm: ArrayLike,
+    medial_mm: ArrayLike,
+    lateral_mm: ArrayLike,
+    depth_mm: ArrayLike,
+    exponent: float = 2.5,
+) -> Field:
+    """Superellipse sections |x'/a|^n + |y/b|^n <= 1 stacked along z, with x' = x - centre_x, b = depth and a = medial for
+    x' > 0, lateral otherwise (half-widths, mm); arrays (m,) with z rising, monotone cubic between them.
+
+    The lowest section closes to a bullet tip that ends at z_mm[0]; the top at z_mm[-1] is flat. The field is the distance to
+    the foot point on the surface: within 3 % for offsets of 2 mm either way; deep inside only its sign is meant.
+    """
+    z = np.asarray(z_mm, np.float64)
+    rows = [np.asarray(v, np.float64) for v in (centre_x_mm, medial_mm, lateral_mm, depth_mm)]
+    if z.ndim != 1 or len(z) < 2 or any(r.shape != z.shape for r in rows) or not (np.diff(z) > 0).all():
+        raise GeometryError(f"loft: needs equally long arrays with rising z, got {[v.size for v in (z, *rows)]}")
+    _positive("loft", smallest_half_width_mm=float(min(r.min() for r in rows[1:])))
+    if not 1.5 <= exponent <= 8:
+        raise GeometryError(f"loft: exponent {exponent} outside 1.5..8")
+    nodes = max(64, int(np.ceil((z[-1] - z[0]) / 0.25)) + 1)
+    at = np.linspace(z[0], z[-1], nodes)
+    curves = [PchipInterpolator(z, r) for r in rows]
+    table = np.column_stack([c(at) for c in curves] + [c.derivative()(at) for c in curves])
+    tip = min(0.25 * (table[0, 1] + table[0, 2]) + 0.5 * table[0, 3], 0.5 * (z[-1] - z[0]))
+    step = float(at[1] - at[0])
+
+    def evaluate(p: Array) -> Array:
+        out = np.empty(len(p))
+        loft_distance(table, z[0], step, z[-1], tip, exponent, 8, np.ascontiguousarray(p, np.float64), out)
+        return out
+
+    centre, medial, lateral, depth = table[:, :4].T
+    low = [(centre - lateral).min(), -depth.max(), z[0]]
+    high = [(centre + medial).max(), depth.max(), z[-1]]
+    return Field(evaluate, np.array([low, high]), LOFT_LIPSCHITZ)
