@@ -21,5 +21,9 @@ def recipes() -> dict[str, Path]:
 def sample(name: str) -> Path | None:
     """The stored CT of a sample patient (a zip or a folder), or None when it has to be generated."""
     root = folder("sample_data")
-    found = (path for path in (root / f"{name}.zip", root / name) if path.exists())
+    found = (
+        path
+        for path in (root / f"{name}.zip", root / name / "ct.zip", root / name / "ct", root / name)
+        if path.exists()
+    )
     return next(found, None)

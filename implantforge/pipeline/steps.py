@@ -43,11 +43,11 @@ def source(recipe: Recipe, ct: Path | None) -> Source:
     if path is None:
         made = recipe.sample.model_dump()
         key = cache.digest(made)
-        return Source(f"sample {made['name']} seed {made['seed']}", key, Result(key, lambda _: made), tuple)
+        return Source(f"sample:{made['name']}:{made['seed']}", key, Result(key, lambda _: made), tuple)
     if not path.exists():
         raise InputError(f"CT: {path} does not exist")
     key = content_sha256(path)
-    name = f"sample {recipe.sample.name}" if ct is None else "ct" + ("/" if path.is_dir() else "".join(path.suffixes))
+    name = f"sample:{recipe.sample.name}" if ct is None else "ct" + ("/" if path.is_dir() else "".join(path.suffixes))
     return Source(name, key, Result(key, lambda _: str(path)), lambda: identity(path))
 
 
@@ -72,7 +72,7 @@ def load(given: str | dict[str, Any], *, series: str | None, accept: str | None)
     else:
         with tempfile.TemporaryDirectory() as folder:
             phantoms.write(phantom(given["name"], given["seed"]), Path(folder))
-            scan = dicom.load(folder)
+            scan = dicom.load(Path(folder) / "ct")
     return {"volume": scan.volume, "report": scan.report.as_dict(), "laterality": scan.volume.patient.laterality}
 
 

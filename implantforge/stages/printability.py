@@ -297,3 +297,10 @@ def _named(name: str, rows: Mapping[str, _Row], kind: str) -> _Row:
         return rows[name]
     near = difflib.get_close_matches(name, rows, 1, 0.0)
     raise InputError(f"recipe: no {kind} is called {name}, nearest is {near[0]} (implantforge list {kind}s)")
+
+
+def example_checks() -> tuple[Check, ...]:
+    """Every check of this module, put to a 10 mm tetrahedron: what `implantforge list checks` prints."""
+    corners = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10]])
+    body = Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
+    return checks(body, body, machine("EOS M 290"), Measured(1.0, 0.0, 0.0, 0.0, 500.0))

@@ -1,0 +1,139 @@
+"""inspect, landmarks, view, sample."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from implantforge.cli import OK, REFUSED, put_json
+from implantforge.core.errors import InputError
+
+
+@click.command("inspect")
+@click.argument("ct", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+def inspect_(ct: Path, as_json: bool) -> int:
+    """Series found in CT: size, spacing (mm), orientation, tilt (degrees), transfer syntax, kernel, verdict.
+
+    Exit 2 when no series can be used.
+    """
+    from implantforge.stages import dicom
+
+    if not ct.exists():
+        raise InputError(f"CT: {ct} does not exist")
+    rows = [report.as_dict() for report in dicom.survey(ct)]
+    usable = any(row["verdict"] != "refused" for row in rows)
+    if as_json:
+        put_json({"series": rows})
+        return OK if usable else REFUSED
+    for row in rows:
+        size, step = "x".join(map(str, row["shape"])), "x".join(f"{mm:.3g}" for mm in row["spacing_mm"])
+        star = " (proposed)" if row.get("proposed") else ""
+        click.echo(
+            f"{row['index']:3d}  {row['verdict']:<8} {row['modality']} {size} at {step} mm, {row['orientation']}, "
+            f"tilt {row['tilt_deg']:.1f} deg, {row['transfer_syntax']}, kernel {row['kernel']}{star}"
+        )
+        for reason in row["reasons"]:
+            click.echo(f"     {reason}")
+    return OK if usable else REFUSED
+
+
+@click.command("landmarks")
+@click.argument("meshes", nargs=-1, required=True, metavar="NAME=MESH...")
+@click.option("--out", type=click.Path(path_type=Path), metavar="X.mrk.json", help="Slicer markups, or plain .json")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+def landmarks_(meshes: tuple[str, ...], out: Path | None, as_json: bool) -> int:
+    """Landmarks (mm), frames and measures of bone meshes, e.g. femur_left=f.stl; STL, PLY or OBJ in LPS mm."""
+    from implantforge.pipeline import outputs, steps
+    from implantforge.pipeline.run import json_text
+    from implantforge.stages import export
+
+    found = {}
+    for word in meshes:
+        name, equals, file = word.partition("=")
+        if not equals:
+            raise InputError(f"landmarks: {word} must look like femur_left=f.stl")
+        if not steps.measured(name) or not name.endswith(("_left", "_right")):
+            known = ", ".join(f"{kind}_left {kind}_right" for kind in steps.MEASURES)
+            raise InputError(f"landmarks: no measures for {name} (known: {known})")
+        found[name] = steps.anatomy(read_mesh(Path(file)), name=name, side="left")
+    pages = {name: outputs.anatomy_json(anatomy) for name, anatomy in found.items()}
+    if out is not None and out.name.endswith(".mrk.json"):
+        marks = {f"{name}.{key}": mark for name, anatomy in found.items() for key, mark in anatomy.landmarks.items()}
+        export.write_markups(out, marks)
+    elif out is not None:
+        out.write_text(json_text(pages), encoding="utf-8")
+    if as_json:
+        put_json(pages)
+        return OK
+    for name, page in pages.items():
+        click.echo(name)
+        for key, mark in page["landmarks"].items():
+            x, y, z = mark["at_mm"]
+            click.echo(f"  {key:<28} {x:9.2f} {y:9.2f} {z:9.2f} mm  +-{mark['sigma_mm']:.2f}")
+        for key, value in page["measures"].items():
+            click.echo(f"  {key:<28} {value:9.2f}")
+        for key, reason in page["refused"].items():
+            click.echo(f"  {key:<28} refused: {reason}")
+    return OK
+
+
+def read_mesh(path: Path) -> Any:
+    """A Mesh from STL, PLY or OBJ with equal vertices joined; InputError when it is no mesh or hardly in mm."""
+    import numpy as np
+    import trimesh
+
+    from implantforge.core import Mesh
+
+    if path.suffix.lower() not in (".stl", ".ply", ".obj"):
+        raise InputError(f"mesh: {path.name} is not .stl, .ply or .obj")
+    if not path.is_file():
+        raise InputError(f"mesh: {path} does not exist")
+    try:
+        loaded: Any = trimesh.load(path, force="mesh", process=False)
+        loaded.merge_vertices(merge_tex=True, merge_norm=True)
+        mesh = Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces))
+    except Exception as error:
+        raise InputError(f"mesh: {path.name} cannot be read ({type(error).__name__})") from error
+    if not len(mesh.faces):
+        raise InputError(f"mesh: {path.name} holds no triangle")
+    size = float(np.linalg.norm(mesh.bounds[1] - mesh.bounds[0]))
+    if not 10.0 <= size <= 3000.0:
+        raise InputError(f"mesh: {path.name} measures {size:.3g} from corner to corner; coordinates must be mm")
+    return mesh
+
+
+@click.command("view")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--screenshot", type=click.Path(path_type=Path), metavar="X.png", help="write a picture, open no window")
+def view_(run: Path, screenshot: Path | None) -> int:
+    """Look at RUN in 3D: bones, part, landmarks and CT slices. Needs no display with --screenshot."""
+    if not run.is_dir():
+        raise InputError(f"view: {run} is not a run folder")
+    viewer = importlib.import_module("implantforge.viewer")
+    viewer.show(run, screenshot)
+    return OK
+
+
+@click.command("sample")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="new or empty folder")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="which patient")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+def sample_(name: str, out: Path, seed: int, as_json: bool) -> int:
+    """Write the synthetic patient NAME (hip) to DIR: CT as DICOM, truth.json, truth_labels.nii.gz."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"sample: {out} is not an empty folder")
+    from implantforge.pipeline import steps
+    from implantforge.stages import phantoms
+
+    phantoms.write(steps.phantom(name, seed), out)
+    files = sorted(path.name for path in out.iterdir())
+    if as_json:
+        put_json({"sample": name, "seed": seed, "folder": str(out), "files": files})
+    else:
+        click.echo(f"{out}: {', '.join(files)}")
+    return OK
