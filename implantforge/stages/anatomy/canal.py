@@ -65,7 +65,7 @@ def _resampled(volume: Volume, grid: Grid) -> NDArray[np.float32]:
 
 def _depth(mesh: Mesh, grid: Grid) -> NDArray[np.float32]:
     """Depth (mm, positive inside) under the outer surface: found on a coarse grid by nearest vertices, interpolated."""
-    ratio = 3
+    ratio = 4
     shape = tuple(int(np.ceil(n / ratio)) + 1 for n in grid.shape)
     coarse = Grid(grid.pose, grid.spacing_mm * ratio, shape)  # type: ignore[arg-type]
     points = coarse.to_patient(np.indices(shape).reshape(3, -1).T.astype(float))
@@ -94,7 +94,9 @@ def with_canal(anatomy: Anatomy, wall: Field) -> Anatomy:
     curve = np.array(rows)
     middle = curve[(curve[:, 0] < -10.0) & (curve[:, 0] > -90.0)] if len(curve) else curve
     if len(middle) < 10:
-        raise AnatomyError(f"{anatomy.bone}: the canal is seen on {len(middle)} of 40 levels below the lesser trochanter")
+        raise AnatomyError(
+            f"{anatomy.bone}: the canal is seen on {len(middle)} of 40 levels below the lesser trochanter"
+        )
     at = middle[:, 1:4].mean(axis=0)
     up = np.linalg.svd(middle[:, 1:4] - at)[2][0]
     up *= np.sign(up @ shaft.rotation[:, 2])
@@ -112,7 +114,9 @@ def with_canal(anatomy: Anatomy, wall: Field) -> Anatomy:
     landmarks["canal_isthmus"] = Landmark("canal_isthmus", narrow[1:4], 2.0, "smallest-canal-section")
     refused = dict(anatomy.refused)
     if narrow[0] <= low[-1, 0] + 4.0:
-        refused["canal_isthmus"] = f"the canal still narrows where the scan ends, {-narrow[0]:.0f} mm below the trochanter"
+        refused["canal_isthmus"] = (
+            f"the canal still narrows where the scan ends, {-narrow[0]:.0f} mm below the trochanter"
+        )
         landmarks.pop("canal_isthmus")
     return replace(
         anatomy, landmarks=landmarks, measures=measures, refused=refused,

@@ -28,7 +28,9 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
     medial, posterior = _directions(center, shaft_at, shaft_up, side, bone)
     neck_at, neck_out = _neck(mesh, center, radius, shaft_at, shaft_up, bone)
     landmarks = {
-        "head_center": Landmark("head_center", center, residual / np.sqrt(max(inliers, 1) / 100.0) + 0.05, "sphere-lsq"),
+        "head_center": Landmark(
+            "head_center", center, residual / np.sqrt(max(inliers, 1) / 100.0) + 0.05, "sphere-lsq"
+        ),
         "neck_center": Landmark("neck_center", neck_at, 0.5, "Cerveri2010-smallest-section"),
     }
     measures = {
@@ -169,4 +171,6 @@ def _add_trochanters(
     if best is None:
         refused["lesser_trochanter"] = "no bump of 1 mm or more 25-95 mm below the head on the posteromedial side"
     else:
-        landmarks["lesser_trochanter"] = Landmark("lesser_trochanter", best[1], 1.5, "most-prominent-posteromedial-bump")
+        landmarks["lesser_trochanter"] = Landmark(
+            "lesser_trochanter", best[1], 1.5, "most-prominent-posteromedial-bump"
+        )

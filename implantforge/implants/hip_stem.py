@@ -1,0 +1,219 @@
+"""Cementless straight hip stem: tapered body sized to the canal, neck solved for the patient's own head centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import gamma
+
+from implantforge.core import AnatomyError, Array, Check, Design, Field, Fit, FitError, Lattice, Mesh, Pose, check
+from implantforge.geom import shapes
+from implantforge.implants import Case, Implant, Params, count, deg, flag, mm, number
+from implantforge.stages import fit as seating
+from implantforge.stages.anatomy.canal import cavity
+
+SIZES = {n: (7.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
+"""size -> (distal width mm, stem length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1)."""
+STYLES = tuple(
+    (ml, ap, aspect, calcar)
+    for ml in (3.0, 5.0, 7.0) for ap in (2.0, 4.0) for aspect in (0.9, 1.05) for calcar in (60.0, 90.0, 140.0)
+)  # fmt: skip
+"""Body styles made in every size: included ML taper deg, AP taper deg, depth/width at the tip, calcar arc radius mm."""
+TAPER_ANGLE_DEG = 5.0 + 40.0 / 60.0
+TAPER_SMALL_MM, TAPER_LENGTH_MM = 12.7, 13.0
+"""12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm (fact 3.2). No standard exists: name the head."""
+SHOULDER_MM = 12.0
+
+
+class StemParams(Params):
+    """What an engineer may set; sizes and angles left out are found from the patient."""
+
+    size: int | None = count(None, 1, 14, "size of the family; found by fit when absent", source="fact 3.1")
+    stem_length_mm: float | None = mm(None, 90.0, 180.0, "resection to tip; the size's own when absent", tag="M",
+                                      source="vendor envelope 110-180")  # fmt: skip
+    neck_shaft_angle_deg: float | None = deg(None, 120.0, 140.0, "neck to stem axis; the patient's, held to 125-135, "
+                                             "when absent", tag="M", source="vendor envelope 125-135")  # fmt: skip
+    section_exponent: float = number(2.6, 2.0, 5.0, "superellipse exponent of the sections (2 is an ellipse)")
+    collar: bool = flag(False, "medial collar resting on the calcar")
+    resection_above_trochanter_mm: float = mm(12.0, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar",
+                                              tag="M", source="8-15 mm customary")  # fmt: skip
+    resection_angle_deg: float = deg(45.0, 30.0, 60.0, "neck cut to the plane across the shaft", tag="M")
+    endosteal_hu: float = number(600.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
+                                 source="endosteal boundary 500-700 HU")  # fmt: skip
+    cortex_mm: float = mm(
+        2.0, 1.0, 5.0, "bone left between cavity and outer surface", source="remaining cortex >= 2 mm"
+    )
+    press_fit_mm: float = mm(0.3, 0.0, 0.8, "overlap with the canal wall wanted at the most", tag="M",
+                             source="0.3-0.8 mm a side")  # fmt: skip
+    overlap_limit_mm: float = mm(0.6, 0.0, 1.0, "deepest overlap with the canal wall accepted", source="<= 1 mm local")
+    coat_depth_mm: float = mm(1.5, 0.8, 2.0, "porous coat", tag="M", source="0.8-2.0 mm", of="design")
+    coat_share: float = number(1 / 3, 0.2, 0.5, "share of the stem's length that is coated, from the top", tag="M",
+                               source="proximal 1/3-1/2", of="design")  # fmt: skip
+    neck_diameter_mm: float = mm(12.4, 11.0, 13.5, "solid neck", tag="M", source=">= 11 mm Ti", of="design")
+    taper_stock_mm: float = mm(0.7, 0.3, 1.5, "machining stock on the taper's radius", tag="M",
+                               source="+0.5-1.0 mm", of="design")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """Section curves along local z (mm): half-widths toward medial and lateral, half-depth; exponent of the sections."""
+
+    z: Array
+    medial: Array
+    lateral: Array
+    depth: Array
+    exponent: float
+
+    def at(self, z_mm: Array) -> tuple[Array, Array, Array]:
+        """Half-widths (medial, lateral, depth) at heights z."""
+        return tuple(np.interp(z_mm, self.z, row) for row in (self.medial, self.lateral, self.depth))  # type: ignore[return-value]
+
+    def area_mm2(self, z_mm: float) -> float:
+        """Area of one section: four superellipse quadrants, a b G(1+1/n)^2 / G(1+2/n) each."""
+        medial, lateral, depth = self.at(np.array([z_mm]))
+        n = self.exponent
+        return float(2.0 * depth[0] * (medial[0] + lateral[0]) * gamma(1 + 1 / n) ** 2 / gamma(1 + 2 / n))
+
+
+def body(width_mm: float, length_mm: float, style: tuple[float, ...], exponent: float) -> Body:
+    """The tapered body from tip (z = -length) to shoulder: straight tapers, and an arc that flares toward the calcar."""
+    taper_ml, taper_ap, aspect, calcar = style
+    up = np.linspace(0.0, length_mm + SHOULDER_MM, 80)
+    half = width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(taper_ml / 2.0))
+    depth = aspect * width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(taper_ap / 2.0))
+    start = length_mm - 62.0
+    run = np.clip(up - start, 0.0, 0.75 * calcar)
+    flare = calcar - np.sqrt(calcar**2 - run**2)
+    half = np.maximum(half, 2.5)
+    return Body(up - length_mm, half + flare, half, np.maximum(depth, 2.5), exponent)
+
+
+def surface_points(stem: Body, cut: Array, spacing_mm: float = 2.5) -> Array:
+    """Points (n,3) on the body below the resection plane {p . cut = 0}, about spacing_mm apart; the tip's bullet too."""
+    turns = np.linspace(0.0, 2.0 * np.pi, 28, endpoint=False)
+    low = stem.z[0]
+    heights = np.concatenate([low + np.array([0.3, 1.0, 2.0, 3.5]), np.arange(low + 5.0, stem.z[-1], spacing_mm)])
+    medial, lateral, depth = stem.at(heights)
+    tip = 0.25 * (stem.medial[0] + stem.lateral[0]) + 0.5 * stem.depth[0]
+    round_off = np.sqrt(np.clip(1.0 - np.clip(1.0 - (heights - low) / tip, 0.0, 1.0) ** 2, 0.0, 1.0))
+    power = 2.0 / stem.exponent
+    c, s = np.cos(turns), np.sin(turns)
+    unit_x, unit_y = np.sign(c) * np.abs(c) ** power, np.sign(s) * np.abs(s) ** power
+    width = np.where(unit_x[None, :] > 0, medial[:, None], lateral[:, None]) * round_off[:, None]
+    x, y = width * unit_x, (depth * round_off)[:, None] * unit_y
+    points = np.stack([x, y, np.broadcast_to(heights[:, None], x.shape)], axis=-1).reshape(-1, 3)
+    return points[points @ cut < -0.5]
+
+
+def plan(case: Case, params: StemParams) -> Fit:
+    """The largest size whose body stays within the canal, turned to the head, with the neck that restores its centre.
+
+    Every style of the family is seated in the canal (geom fields, no mesh); the winner has the best fill at mid-stem.
+    FitError when no size fits, AnatomyError when the bone lacks a landmark that the plan needs.
+    """
+    bone = f"femur_{case.side}"
+    anatomy, mesh = case.anatomy[bone], case.bones[bone]
+    wall = cavity(case.volume, mesh, anatomy, params.endosteal_hu, params.cortex_mm)
+    start = _start(anatomy, params)
+    cut = _cut_normal(params)
+    found = [row for style in STYLES for row in _largest(style, params, wall, start, anatomy.at("head_center"), cut)]
+    if not found:
+        raise FitError(f"hip_stem: no size of the family fits {bone}: even size 1 passes the canal wall by more than "
+                       f"{params.overlap_limit_mm} mm (isthmus {anatomy.measures.get('isthmus_diameter_mm', 0):.1f} mm)")  # fmt: skip
+    found.sort(key=lambda row: (-row["score"], row["size"], row["style"]))
+    best = found[0]
+    stem = body(best["width_mm"], best["length_mm"], best["style"], params.section_exponent)
+    pose: Pose = best["pose"]
+    metrics, gap = _measure(stem, pose, wall, cut, anatomy.at("head_center"), best)
+    solved = _neck(pose, anatomy, params)
+    chosen = {key: best[key] for key in ("size", "width_mm", "length_mm", "style")} | solved
+    rows = tuple({k: v for k, v in row.items() if k != "pose"} | {"rank": n + 1} for n, row in enumerate(found[:8]))
+    reason = (f"size {best['size']} fills {best['fill_mid_pct']:.0f} % of the canal at mid-stem, overlap "
+              f"{best['overlap_mm']:.2f} mm; the next, size {found[min(1, len(found) - 1)]['size']}, "
+              f"fills {found[min(1, len(found) - 1)]['fill_mid_pct']:.0f} %")  # fmt: skip
+    return Fit("hip_stem", chosen | {"gap_samples": gap}, pose, metrics | solved, rows, reason)
+
+
+def _cut_normal(params: StemParams) -> Array:
+    angle = np.radians(params.resection_angle_deg)
+    return np.array([np.sin(angle), 0.0, np.cos(angle)])
+
+
+def _start(anatomy: Any, params: StemParams) -> Pose:
+    """On the canal axis, turned to the head, origin where the resection plane crosses the axis."""
+    frame = seating.turned_to(anatomy.frames["canal"], anatomy.at("head_center"))
+    trochanter = frame.inverse_apply(anatomy.at("lesser_trochanter"))
+    calcar = abs(trochanter[0]) + 2.0
+    height = (
+        trochanter[2] + params.resection_above_trochanter_mm + calcar * np.tan(np.radians(params.resection_angle_deg))
+    )
+    return frame.compose(Pose(np.eye(3), np.array([0.0, 0.0, height])))
+
+
+def _largest(
+    style: tuple[float, ...], params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
+) -> list[dict]:
+    """The largest size of one style that seats within the overlap limit, by bisection (overlap grows with size)."""
+    sizes = [params.size] if params.size is not None else sorted(SIZES)
+    low, high, kept = 0, len(sizes) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        row = _try(sizes[middle], style, params, wall, start, head, cut)
+        if row is None:
+            high = middle - 1
+        else:
+            low, kept = middle + 1, row
+    return [kept] if kept else []
+
+
+def _try(
+    size: int, style: tuple[float, ...], params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
+) -> dict | None:
+    width, length = SIZES[size]
+    length = params.stem_length_mm or length
+    stem = body(width, length, style, params.section_exponent)
+    points = surface_points(stem, cut)
+    seated = seating.seat(points, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
+    pose = seating.turned_to(seated.pose, head)
+    placed = pose.apply(points)
+    low, high = wall.bounds
+    beyond = float(wall(placed).max())
+    if beyond > params.overlap_limit_mm or not ((placed > low) & (placed < high)).all():
+        return None
+    fills = {}
+    for name, z in (
+        ("fill_proximal_pct", -0.25 * length),
+        ("fill_mid_pct", -0.5 * length),
+        ("fill_distal_pct", -0.8 * length),
+    ):
+        canal = seating.section_area_mm2(wall, pose, z)
+        fills[name] = 100.0 * stem.area_mm2(z) / canal if canal else float("nan")
+    score = fills["fill_mid_pct"] + 0.3 * fills["fill_proximal_pct"] + 0.3 * fills["fill_distal_pct"]
+    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond,
+            "score": score, **fills}  # fmt: skip
+
+
+def _neck(pose: Pose, anatomy: Any, params: StemParams) -> dict[str, float]:
+    """Neck numbers that put the taper's head centre on the patient's own: offset, height, angle, length."""
+    x, y, z = pose.inverse_apply(anatomy.at("head_center"))
+    angle = params.neck_shaft_angle_deg or float(np.clip(anatomy.measures["neck_shaft_angle_deg"], 125.0, 135.0))
+    if x < 15.0:
+        raise AnatomyError(f"{anatomy.bone}: the head lies {x:.0f} mm from the stem axis; a stem needs 15 mm of offset")
+    foot = z - x / np.tan(np.radians(180.0 - angle))
+    return {"offset_mm": float(x), "head_height_mm": float(z), "neck_shaft_angle_deg": angle, "neck_foot_mm": float(foot),
+            "neck_length_mm": float(np.hypot(x, z - foot)), "head_error_mm": float(abs(y))}  # fmt: skip
+
+
+def _measure(stem: Body, pose: Pose, wall: Field, cut: Array, head: Array, best: dict) -> tuple[dict[str, float], dict]:
+    """Fit metrics of INTERFACE.md and about 2000 surface points with their gap to the canal wall."""
+    points = pose.apply(surface_points(stem, cut, 2.0))
+    gap = -wall(points)
+    metrics = {
+        "size": best["size"], "fit_gap_mean_mm": float(np.maximum(gap, 0).mean()),
+        "fit_gap_p95_mm": float(np.percentile(np.maximum(gap, 0), 95)),
+        "contact_pct": float(100.0 * np.mean(gap <= 1.0)), "overlap_max_mm": float(-gap.min()),
+        **{key: best[key] for key in ("fill_proximal_pct", "fill_mid_pct", "fill_distal_pct")},
+    }  # fmt: skip
+    return metrics, {"points_mm": points.round(3).tolist(), "gap_mm": gap.round(3).tolist()}
