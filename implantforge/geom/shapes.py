@@ -155,6 +155,18 @@ def smooth_union(a: Field, b: Field, radius_mm: float) -> Field:
     return Field(evaluate, both, max(a.lipschitz, b.lipschitz))
 
 
+def smooth_intersection(a: Field, b: Field, radius_mm: float) -> Field:
+    """Intersection whose edges are rounded where the two distances differ by less than radius_mm; removes at most a quarter."""
+    _positive("smooth_intersection", radius_mm=radius_mm)
+
+    def evaluate(p: Array) -> NDArray:
+        fa, fb = a.evaluate(p), b.evaluate(p)
+        blend = np.maximum(radius_mm - np.abs(fa - fb), 0)
+        return np.maximum(fa, fb) + blend * blend / (4 * radius_mm)
+
+    return Field(evaluate, (a & b).bounds, max(a.lipschitz, b.lipschitz))
+
+
 def from_samples(grid: Grid, values: NDArray) -> Field:
     """Trilinear field of distances (i,j,k) sampled on the grid; beyond it, the border value plus the distance to the grid.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from scipy.special import gamma
 
 from implantforge.core import AnatomyError, Array, Check, Design, Field, Fit, FitError, Lattice, Mesh, Pose, check
 from implantforge.geom import shapes
+from implantforge.geom.inside import inside
 from implantforge.implants import Case, Implant, Params, count, deg, flag, mm, number
 from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.canal import cavity
+from implantforge.stages.phantoms import hip
 
 SIZES = {n: (7.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
 """size -> (distal width mm, stem length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1)."""
@@ -217,3 +219,116 @@ def _measure(stem: Body, pose: Pose, wall: Field, cut: Array, head: Array, best:
         **{key: best[key] for key in ("fill_proximal_pct", "fill_mid_pct", "fill_distal_pct")},
     }  # fmt: skip
     return metrics, {"points_mm": points.round(3).tolist(), "gap_mm": gap.round(3).tolist()}
+
+
+def design(fit: Fit, params: StemParams) -> Design:
+    """Fields in local mm (x medial, z up the stem, origin where the neck cut meets the axis): body, neck, taper with
+    stock, and the coat region on the top share of the body under the cut."""
+    p = fit.params
+    stem = body(p["width_mm"], p["length_mm"], tuple(p["style"]), params.section_exponent)
+    cut = _cut_normal(params)
+    zero = np.zeros_like(stem.z)
+    hull = shapes.loft(stem.z, zero, stem.medial, stem.lateral, stem.depth, params.section_exponent)
+    below = shapes.half_space(np.zeros(3), cut)
+    shoulder = shapes.half_space(np.array([0.0, 0.0, SHOULDER_MM - 5.0]), np.array([0.0, 0.0, 1.0]))
+    core = shapes.smooth_intersection(shapes.smooth_intersection(hull, shoulder, 5.0), below, 2.0)
+    neck, machined = _neck_fields(fit, params)
+    envelope = shapes.smooth_union(core, neck, 2.0)
+    if params.collar:
+        slab = below & shapes.half_space(-2.5 * cut, -cut)
+        medial = shapes.half_space(
+            np.array([0.6 * float(stem.at(np.array([0.0]))[0][0]), 0.0, 0.0]), np.array([-1.0, 0, 0])
+        )
+        envelope = envelope | (hull.offset(2.5) & slab & medial)
+    top_rim = shapes.half_space(-1.2 * cut, cut)
+    length = float(p["length_mm"])
+    coated = top_rim & shapes.half_space(np.array([0.0, 0.0, -params.coat_share * length]), np.array([0.0, 0.0, -1.0]))
+    region = (hull - hull.offset(-params.coat_depth_mm)) & coated
+    # where the neck runs under the surface the coat gives way, so that the neck stays solid
+    porous = (region & core) - neck.offset(0.6)
+    return Design(envelope - porous, porous, envelope, Lattice(), below_complement(cut), machined)
+
+
+def below_complement(cut: Array) -> Field:
+    """What the neck cut removes from the bone: everything above the plane through the origin."""
+    return shapes.half_space(np.zeros(3), -cut)
+
+
+def _neck_fields(fit: Fit, params: StemParams) -> tuple[Field, tuple[dict[str, Any], ...]]:
+    """Neck with the 12/14 taper as printed (with stock), and the taper as it will be machined, as plain data."""
+    p = fit.params
+    head = np.array([p["offset_mm"], 0.0, p["head_height_mm"]])
+    foot = np.array([0.0, 0.0, p["neck_foot_mm"]])
+    along = (head - foot) / np.linalg.norm(head - foot)
+    small, stock = TAPER_SMALL_MM / 2.0, params.taper_stock_mm
+    slope = np.tan(np.radians(TAPER_ANGLE_DEG / 2.0))
+    large = small + TAPER_LENGTH_MM * slope
+    base, end = head - 9.0 * along, head + (TAPER_LENGTH_MM - 9.0) * along
+    extra = 1.5
+    shaft = shapes.cylinder(foot, base, params.neck_diameter_mm / 2.0)
+    taper = shapes.frustum(
+        base - 0.5 * along, end + extra * along, large + stock + 0.5 * slope, small + stock - extra * slope
+    )
+    stock_mm3 = (
+        np.pi
+        / 3.0
+        * (
+            (TAPER_LENGTH_MM + extra)
+            * ((large + stock) ** 2 + (large + stock) * (small + stock) + (small + stock) ** 2)
+            - TAPER_LENGTH_MM * (large**2 + large * small + small**2)
+        )
+    )
+    machined = {
+        "name": "taper 12/14", "kind": "cone", "included_angle_deg": TAPER_ANGLE_DEG, "base_mm": base.tolist(),
+        "axis": along.tolist(), "length_mm": TAPER_LENGTH_MM, "large_diameter_mm": 2 * large,
+        "small_diameter_mm": TAPER_SMALL_MM, "stock_radius_mm": stock, "stock_length_mm": extra,
+        "stock_mm3": float(stock_mm3), "frame": "implant",
+        "note": "printed with stock; to be machined and validated with the named head (no 12/14 standard exists)",
+    }  # fmt: skip
+    return shapes.smooth_union(shaft, taper, 2.0), (machined,)
+
+
+def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -> tuple[Check, ...]:
+    """Fit and geometry of this stem against the limits of the fact book, on the printed mesh where it matters."""
+    m = fit.metrics
+    bone = case.bones[f"femur_{case.side}"]
+    low, _ = bone.bounds
+    tip = fit.pose.apply(np.array([0.0, 0.0, -fit.params["length_mm"]]))
+    return (
+        check("bone_overlap_mm3", _outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
+              "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
+        check("canal_fill_mid_pct", m["fill_mid_pct"], "%", ">=", 70.0, "canal fill at mid-stem: >= 80 target, < 70 refuse"),
+        check("canal_fill_target_pct", m["fill_mid_pct"], "%", ">=", 80.0, "canal fill target >= 80 %", severity="flag"),
+        check("canal_overlap_mm", m["overlap_max_mm"], "mm", "<=", params.overlap_limit_mm + 0.1,
+              "press-fit 0.3-0.8 mm, local overlap with the cortex <= 1 mm"),
+        check("head_center_error_mm", m["head_error_mm"], "mm", "<=", 2.0, "planned head centre restored: target <= 2 mm"),
+        check("neck_length_mm", m["neck_length_mm"], "mm", "<=", 62.0, "neck lever: a longer neck is outside the family"),
+        check("neck_diameter_mm", params.neck_diameter_mm, "mm", ">=", 11.0, "solid neck >= 11 mm Ti"),
+        check("taper_stock_mm", params.taper_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock (G-15)"),
+        check("scan_below_tip_mm", float(tip[2] - low[2]), "mm", ">=", 30.0,
+              "scan holds >= 30 mm of femur below the tip", severity="flag"),
+    )  # fmt: skip
+
+
+def _outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.5) -> float:
+    """Metal (nominal envelope) below the neck cut and outside the bone surface, counted on a step_mm lattice of points."""
+    low, high = made.envelope.bounds
+    axes = [np.arange(a + step_mm / 2, b, step_mm) for a, b in zip(low, high)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    assert made.bone_cut is not None
+    points = points[made.bone_cut(points) > 0.0]
+    points = points[made.envelope(points) < 0.0]
+    return float((~inside(bone, pose.apply(points))).sum()) * step_mm**3
+
+
+IMPLANT = Implant(
+    name="hip_stem",
+    summary="cementless straight femoral stem with a porous proximal coat and a 12/14 taper",
+    region="hip",
+    needs=("femur_{side}",),
+    Params=StemParams,
+    plan=plan,
+    design=design,
+    checks=checks,
+    phantom=hip,
+)
