@@ -15,6 +15,7 @@ from implantforge.core import InputError
 
 _TEXT = {".json", ".toml", ".html", ".txt", ".xml", ".model", ".rels", ".svg", ".csv", ".tag", ".cli", ""}
 _LONG = 8  # a shorter token turns up in megabytes of binary numbers by chance
+_HEAD = 4096
 _PICTURE = re.compile(rb"base64,[A-Za-z0-9+/=]+")
 
 
@@ -26,15 +27,17 @@ def assert_clean(folder: Path, tokens: Iterable[str]) -> None:
     words = _usable(tokens)
     if not words:
         return
-    anywhere = re.compile(b"|".join(re.escape(word) for word in words if len(word) >= _LONG) or rb"(?!)", re.IGNORECASE)
-    whole = re.compile(rb"(?<![a-z0-9])(?:" + b"|".join(map(re.escape, words)) + rb")(?![a-z0-9])", re.IGNORECASE)
+    whole = re.compile(rb"(?<![a-z0-9])(?:" + b"|".join(map(re.escape, words)) + rb")(?![a-z0-9])")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        if whole.search(name.encode()):
+        if whole.search(name.lower().encode()):
             raise InputError(f"privacy: a file name in {folder.name} holds the patient's identity; nothing is released")
         for suffix, data in _contents(path):
-            head, body = (data, b"") if suffix in _TEXT else (data[:4096], data)
-            if whole.search(_PICTURE.sub(b"", head)) or anywhere.search(body):
+            low = data.lower()
+            if not any(word in low for word in words):
+                continue
+            text = _PICTURE.sub(b"", low if suffix in _TEXT else low[:_HEAD])
+            if whole.search(text) or (suffix not in _TEXT and any(word in low for word in words if len(word) >= _LONG)):
                 raise InputError(f"privacy: {name} holds the patient's identity; nothing is released")
 
 
@@ -49,7 +52,7 @@ def _usable(tokens: Iterable[str]) -> list[bytes]:
         elif re.fullmatch(r"\d{8}", value):
             found |= {value, f"{value[:4]}-{value[4:6]}-{value[6:]}"}
         found |= {part for part in parts if len(part) >= 3 and part.casefold() not in _own_words()}
-    return sorted(word.encode() for word in found)
+    return sorted(word.lower().encode() for word in found)
 
 
 @cache
