@@ -114,18 +114,23 @@ def _extent(mask: NDArray[np.bool_]) -> list[int]:
 
 def _names(fields: Mapping[str, str], own: Mapping[str, int], values: NDArray[np.uint8]) -> dict[str, int]:
     if own:
-        return dict(own)
+        return {_plain(name): value for name, value in own.items()}
     names: dict[str, int] = {}
     for key, text in fields.items():
         segment = re.fullmatch(r"Segment(\d+)_LabelValue", key)
         if segment and text.isdigit() and fields.get(f"Segment{segment[1]}_Layer", "0") == "0":
-            names[fields.get(f"Segment{segment[1]}_Name", f"label_{text}").strip().replace(" ", "_")] = int(text)
+            names[_plain(fields.get(f"Segment{segment[1]}_Name", f"label_{text}"))] = int(text)
     if names:
         return names
     present = [int(v) for v in np.unique(values) if v]
     if not present:
         raise InputError("labels: the map is empty")
     return {TOTALSEGMENTATOR.get(v, f"label_{v}"): v for v in present}
+
+
+def _plain(name: str) -> str:
+    """A name that may safely become a file name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name.strip())[:64] or "label"
 
 
 def _same(one: Grid, two: Grid) -> bool:

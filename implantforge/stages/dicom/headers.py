@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import math
 import re
-from collections.abc import MutableSequence
+import warnings
+from collections.abc import Iterator, MutableSequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +69,24 @@ class Frame:
     contrast: bool
     identity: tuple[str, str, str, str]
     patient: Patient
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """pydicom's warnings quote header values, names and dates among them: nothing of that may reach a log."""
+    from pydicom import config
+
+    mode, log = config.settings.reading_validation_mode, logging.getLogger("pydicom")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config.settings.reading_validation_mode = config.IGNORE
+        log.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            config.settings.reading_validation_mode = mode
+            log.setLevel(level)
 
 
 def plausible(head: bytes) -> bool:

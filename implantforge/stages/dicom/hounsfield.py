@@ -29,21 +29,28 @@ def judge(hu: NDArray, padded: NDArray) -> list[Finding]:
     if abs(air + 1000) > RULES["hu_air"].threshold and not _lung_like(values, air):
         return [hit("hu_air", f"air lies at {air:.0f} HU, must be -1000 +-{RULES['hu_air'].threshold:.0f}: "
                     "rescale is wrong")]  # fmt: skip
-    out = []
-    rest = values[values > -300]
-    peak = _mode(rest, -300, 4000, 0.0) if rest.size >= 100 else None
-    if peak is not None and rest.size > TISSUE_SHARE * values.size and abs(peak) > RULES["hu_tissue_peak"].threshold:
-        out.append(hit("hu_tissue_peak", f"commonest tissue value is {peak:.0f} HU, soft tissue lies within "
-                       f"+-{RULES['hu_tissue_peak'].threshold:.0f}: dry bone or a wrong scale"))  # fmt: skip
-    return out
+    return _tissue(values[values > -300], TISSUE_SHARE * values.size)
+
+
+def _tissue(rest: NDArray, least: float) -> list[Finding]:
+    """Where the commonest number above -300 HU lies; too few voxels (`least`) say nothing."""
+    peak = _mode(rest, -300, 4000, 0.0) if rest.size >= max(least, 100) else None
+    if peak is None or abs(peak) <= RULES["hu_tissue_peak"].threshold:
+        return []
+    share = float(np.mean(np.abs(rest) <= 200))
+    if share < RULES["hu_tissue"].threshold:
+        return [hit("hu_tissue", f"commonest tissue value is {peak:.0f} HU and {100 * share:.1f} % lies within +-200 "
+                    "HU: rescale is wrong")]  # fmt: skip
+    return [hit("hu_tissue_peak", f"commonest tissue value is {peak:.0f} HU, soft tissue lies within "
+                f"+-{RULES['hu_tissue_peak'].threshold:.0f}: dry bone or a wrong scale")]  # fmt: skip
 
 
 def _no_air(values: NDArray, tissue: float) -> list[Finding]:
     lowest = float(values.min())
     clipped = float(np.mean(values == lowest))
     if clipped > RULES["hu_window"].threshold:
-        return [hit("hu_window", f"{100 * clipped:.0f} % of voxels hold the lowest value {lowest:.0f}, no air near -1000: "
-                    "not Hounsfield units, or clipped to a display window")]  # fmt: skip
+        return [hit("hu_window", f"{100 * clipped:.0f} % of voxels hold the lowest value {lowest:.0f}, none is "
+                    "near -1000 as air is: not Hounsfield units, or clipped to a display window")]  # fmt: skip
     peak = _mode(values, float(lowest), float(values.max()), 0.0)
     if tissue < 0.3 or peak is None or abs(peak) > RULES["hu_tissue_peak"].threshold:
         return [hit("hu_air", f"no air near -1000 HU, commonest value {peak or lowest:.0f}: rescale was not applied")]

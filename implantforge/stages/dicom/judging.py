@@ -204,6 +204,8 @@ def _fitness(stack: geometry.Stack, group: Group) -> list[Finding]:
     frame, out = stack.frames[0], []
     columns, rows, slices = stack.shape
     column_mm, row_mm, step = (float(v) for v in stack.spacing_mm)
+    if columns * rows * slices > RULES["too_big"].threshold:
+        out.append(hit("too_big", f"{columns} x {rows} x {slices} voxels, limit {RULES['too_big'].threshold:.0e}"))
     view = (columns * column_mm, rows * row_mm)
     if max(view) < RULES["field_of_view_min"].threshold or max(view) > RULES["field_of_view_max"].threshold:
         name = "field_of_view_min" if max(view) < RULES["field_of_view_min"].threshold else "field_of_view_max"

@@ -14,7 +14,8 @@ from implantforge.stages.dicom import geometry
 from implantforge.stages.dicom.headers import Frame, dataset_of
 from implantforge.stages.dicom.rules import FLOOR_HU, RULES
 
-# Transfer syntax: name, decoder ("" is pydicom's own), lossy. What is not here is refused by name.
+# Transfer syntax: name, decoder ("" is pydicom's own), lossy. What is not here is refused by name: 12-bit lossy JPEG
+# (Extended, 4.51) has no decoder under a permissive licence.
 SYNTAXES: dict[str, tuple[str, str, bool]] = {
     "1.2.840.10008.1.2": ("Implicit VR Little Endian", "", False),
     "1.2.840.10008.1.2.1": ("Explicit VR Little Endian", "", False),
@@ -22,7 +23,6 @@ SYNTAXES: dict[str, tuple[str, str, bool]] = {
     "1.2.840.10008.1.2.2": ("Explicit VR Big Endian", "", False),
     "1.2.840.10008.1.2.5": ("RLE Lossless", "pydicom", False),
     "1.2.840.10008.1.2.4.50": ("JPEG Baseline", "gdcm", True),
-    "1.2.840.10008.1.2.4.51": ("JPEG Extended", "gdcm", True),
     "1.2.840.10008.1.2.4.57": ("JPEG Lossless", "gdcm", False),
     "1.2.840.10008.1.2.4.70": ("JPEG Lossless SV1", "gdcm", False),
     "1.2.840.10008.1.2.4.80": ("JPEG-LS Lossless", "gdcm", False),

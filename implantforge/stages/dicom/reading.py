@@ -25,7 +25,7 @@ def survey(path: str | Path) -> tuple[SeriesReport, ...]:
     path = Path(path)
     if _is_array_file(path):
         return (volumes.judge(path).report,)
-    with sources.opened(path) as (members, notes):
+    with headers.quiet(), sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
         best = _best(judged)
         return tuple(_report(n, it, n == best) for n, it in enumerate(judged))
@@ -43,7 +43,7 @@ def load(path: str | Path, *, series: str | None = None, accept: str | None = No
         _allowed(file.report, accept, file.acceptable)
         volume, more = volumes.volume(file)
         return Scan(volume, _closed(file.report, more, accept))
-    with sources.opened(path) as (members, notes):
+    with headers.quiet(), sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
         chosen = _chosen(judged, series)
         it = judged[chosen]

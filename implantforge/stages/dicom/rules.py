@@ -97,7 +97,7 @@ _ROWS = (
     Rule("rescale_missing", "flagged", 0, "slices", "DICOM PS3.3 C.8.2.1, type 1"),
     Rule("rescale_unit", "refused", _NAN, "", "DICOM PS3.3 C.11.1.1.2: RescaleType HU"),
     Rule("hu_air", "refused", 60, "HU from -1000", "air is -1000 HU by definition"),
-    Rule("hu_tissue", "refused", 0.01, "of voxels in -200..200 HU", "fat -100, water 0, muscle +50 HU"),
+    Rule("hu_tissue", "refused", 0.20, "of tissue in -200..200 HU", "fat -100, water 0, muscle +50 HU"),
     Rule("hu_range", "refused", 300, "HU", "air to bone spans over 1000 HU, fat to bone over 300"),
     Rule("hu_window", "refused", 0.01, "of voxels at the lowest value", "values were clipped to a display window"),
     Rule("hu_tissue_peak", "flagged", 200, "HU from 0", "fat -100, water 0, muscle +50 HU"),
