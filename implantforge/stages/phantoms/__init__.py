@@ -11,8 +11,10 @@ import numpy as np
 from implantforge.core import InputError, Labels, Mesh, Volume
 from implantforge.stages.phantoms import bones as _bones
 from implantforge.stages.phantoms import paint as _paint
+from implantforge.stages.phantoms import truth as _truth
+from implantforge.stages.phantoms.disk import write
 
-__all__ = ["Phantom", "hip"]
+__all__ = ["Phantom", "hip", "write"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,4 +46,4 @@ def hip(
     drawn = _bones.draw(bone_rng, 1.2 if max(spacing_mm[:2]) <= 1.3 else 2.0)
     scanner = _paint.draw_scanner(scan_rng, noise_hu, spacing_mm[2])
     volume, labels = _paint.paint(drawn, spacing_mm, scanner, scan_rng)
-    return Phantom(volume, labels, {**drawn.meshes, **drawn.cavities}, {})
+    return Phantom(volume, labels, {**drawn.meshes, **drawn.cavities}, _truth.measure(drawn, seed, spacing_mm))

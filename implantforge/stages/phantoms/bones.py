@@ -1,10 +1,10 @@
-"""A drawn patient's bones: femora seated in their sockets with a joint gap, every bone closed and clear of the others."""
+"""A drawn patient's bones: femora seated in their sockets with a joint gap, each bone closed and clear of the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from implantforge.stages.phantoms.distance import Float, signed
 SIDES = ("left", "right")
 PELVIS = ("hip_left", "hip_right", "sacrum")
 _BAND_MM = 3.0
-_CLEARANCE_MM = 1.7  # carved between any two bones; smoothing and meshing may take 0.2 of it
+_CLEARANCE_MM = 2.1  # carved between pelvic bones; smoothing and meshing may take 0.5 of it
+_FEMUR_CLEARANCE_MM = 2.4  # the same between femur and pelvis
 
 
 @dataclass
@@ -82,7 +83,11 @@ def _landmarks() -> dict[str, NDArray]:
         centre, radius = sphere(v[head])
         r = np.linalg.norm(v - centre, axis=1)
         head = (np.einsum("ij,ij->i", v - centre, n) > 0.95 * r) & (np.abs(r - radius) < 2.0)
-    out: dict[str, NDArray] = {"head": np.flatnonzero(head)}
+    d = v - centre
+    r = np.linalg.norm(d, axis=1)
+    pole = -d[(r > 1.2 * radius) & (r < 1.7 * radius)].mean(axis=0)
+    pole /= np.linalg.norm(pole)
+    out: dict[str, NDArray] = {"head": np.flatnonzero((np.abs(r - radius) < 4) & (d @ pole > 0.0))}
     z = v[:, 2]
     shaft = (z > z.max() - 200) & (z < z.max() - 120)
     middle = v[shaft].mean(axis=0)
@@ -114,14 +119,14 @@ def _cup(hip: Mesh, start: Array) -> NDArray:
 
 def _toward_sphere(v: Array, chosen: NDArray, centre: Array, radius: float, reach_mm: float) -> Array:
     """Chosen vertices moved radially onto the sphere, the rest following smoothly within about reach_mm."""
-    d = v[chosen] - centre
-    r = np.linalg.norm(d, axis=1, keepdims=True)
-    move = d / r * (radius - r)
     near = np.flatnonzero(np.linalg.norm(v - centre, axis=1) < 2.0 * radius)
     out = v.copy()
     weight = np.exp(-0.5 * ((v[near, None] - v[None, chosen]) ** 2).sum(axis=2) / reach_mm**2)
-    # ponytail: dense weights, a few million entries; a KD-tree if the atlas is ever cut finer
-    out[near] += weight @ move / (weight.sum(axis=1) + 0.3)[:, None]
+    weight /= (weight.sum(axis=1) + 0.3)[:, None]
+    for _ in range(6):
+        d = out[chosen] - centre
+        r = np.linalg.norm(d, axis=1, keepdims=True)
+        out[near] += weight @ (d / r * (radius - r))
     return out
 
 
@@ -165,7 +170,7 @@ def _basis(z: Array, x: Array) -> Array:
 def _posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) -> tuple[Array, FemurFrame]:
     """A left femur with a round head at the origin, posed as in a supine patient: adduction, flexion, rotation."""
     centre, radius = sphere(v[marks["head"]])
-    v = _toward_sphere(v, marks["head"], centre, radius, 3.0) - centre
+    v = _toward_sphere(v, marks["head"], centre, radius, 2.5) - centre
     z, length = v[:, 2], np.ptp(v[:, 2])
     levels = [v[np.abs(z - (z.max() - f * length)) < 4].mean(axis=0) for f in np.linspace(0.3, 0.65, 15)]
     axis = np.linalg.svd(np.array(levels) - np.mean(levels, axis=0))[2][0]
@@ -219,7 +224,7 @@ def _separate(fields: dict[str, tuple[NDArray, Float]]) -> None:
         for bone in PELVIS:
             views = _common(fields[bone], fields[femur])
             if views is not None:
-                views[0][:] = np.maximum(views[0], _CLEARANCE_MM - views[1])
+                views[0][:] = np.maximum(views[0], _FEMUR_CLEARANCE_MM - views[1])
 
 
 def polygonise(values: Float, start: NDArray, h: float) -> Mesh:
@@ -275,10 +280,10 @@ def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFram
         hip = _widened(points[f"hip_{side}"], centre, target / centres[side][1], centres[side][1])
         hip = _toward_sphere(hip, cup, centre, target, 4.0)
         meshes[f"femur_{side}"] = Mesh(femur + centre, faces)
-        meshes[f"hip_{side}"] = _thickened(Mesh(hip, atlas[f"hip_{side}"][1]), 3.2)
+        meshes[f"hip_{side}"] = _thickened(Mesh(hip, atlas[f"hip_{side}"][1]), 3.6)
         frames[side] = pose.moved(Pose(np.eye(3), centre))
         drawn[f"joint_gap_planted_{side}_mm"] = gap
-    meshes["sacrum"] = Mesh(points["sacrum"], atlas["sacrum"][1])
+    meshes["sacrum"] = _thickened(Mesh(points["sacrum"], atlas["sacrum"][1]), 3.0)
     return meshes, frames, drawn
 
 
@@ -325,21 +330,18 @@ def _ball(start: NDArray, shape: tuple[int, ...], h: float, centre: Array) -> Fl
 
 
 def _give_cortex(bones: Bones, rng: np.random.Generator) -> None:
-    """Thickness of every bone's cortex: thin at the joints, thickest at the isthmus, where the canal is 10-14 mm wide."""
+    """Thickness of every bone's cortex: thin at the joints, thickest at the isthmus, whose canal is 10-14 mm wide."""
     for side in SIDES:
         frame = bones.femur[side]
-        v = bones.meshes[f"femur_{side}"].vertices
-        ring = v[np.abs(frame.below(v) - 110) < 3]
-        radial = ring - ring.mean(axis=0)
-        radial -= np.outer(radial @ frame.distal, frame.distal)
-        outer = float(np.linalg.norm(radial, axis=1).mean())
-        width = float(rng.uniform(10.5, 13.5))
-        thick = float(np.clip(outer - width / 2, 4.0, 8.5))
-        curve = PchipInterpolator(
+        depth = np.arange(60.0, 191.0, 10.0)
+        outer = np.array([_mean_radius(bones.meshes[f"femur_{side}"], frame, s) for s in depth])
+        share = PchipInterpolator(
             [-300, -40, -15, 10, 35, 65, 110, 170, 240, 310, 600],
-            [1.3, 1.3, 1.6, 0.34 * thick, 0.58 * thick, 0.83 * thick, thick, 0.88 * thick, 0.6 * thick, 1.4, 1.4],
+            [0.19, 0.19, 0.24, 0.34, 0.58, 0.83, 1.0, 0.88, 0.6, 0.2, 0.2],
         )
-        bones.cortex[f"femur_{side}"] = lambda p, c=curve, f=frame: c(f.below(p).clip(-300, 600))
+        width = float(rng.uniform(11.2, 14.0))
+        thick = float(((outer - width / 2) / share(depth)).min().clip(4.5, 9.5))
+        bones.cortex[f"femur_{side}"] = partial(_femoral, share, thick, frame)
     hip = float(rng.uniform(1.2, 1.7))
     heads = cKDTree(np.array([bones.femur[side].head for side in SIDES]))
     reach = max(bones.femur[side].radius for side in SIDES) + 8
@@ -349,7 +351,26 @@ def _give_cortex(bones: Bones, rng: np.random.Generator) -> None:
         away = heads.query(points)[0]
         return hip + 0.5 * (1 - ((away - reach) / 10).clip(0, 1))
 
-    bones.cortex |= {"hip_left": pelvic, "hip_right": pelvic, "sacrum": lambda p: np.full(len(p), 1.1)}
+    bones.cortex |= {"hip_left": pelvic, "hip_right": pelvic, "sacrum": _sacral}
+
+
+def _sacral(points: Array) -> Array:
+    """Cortex of the sacrum at points."""
+    return np.full(len(points), 1.1)
+
+
+def _femoral(share: PchipInterpolator, thick: float, frame: FemurFrame, points: Array) -> Array:
+    """Cortex of a femur at points, 1.1 mm at least."""
+    return np.maximum(thick * share(frame.below(points).clip(-300, 600)), 1.1)
+
+
+def _mean_radius(mesh: Mesh, frame: FemurFrame, below: float) -> float:
+    """Mean distance (mm) of the shaft's outer surface from its middle at a depth below the lesser trochanter."""
+    v = mesh.vertices
+    ring = v[np.abs(frame.below(v) - below) < 2.5]
+    radial = ring - ring.mean(axis=0)
+    radial -= np.outer(radial @ frame.distal, frame.distal)
+    return float(np.linalg.norm(radial, axis=1).mean())
 
 
 def _cavity(mesh: Mesh, cortex: Callable[[Array], Array], h: float) -> Mesh:
@@ -358,7 +379,6 @@ def _cavity(mesh: Mesh, cortex: Callable[[Array], Array], h: float) -> Mesh:
     shape = np.ceil(mesh.bounds[1] / h).astype(int) + 2 - start
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     d = signed(mesh, start * h, np.full(3, h), size, inner_mm=50.0, outer_mm=3.0)
-    where = np.argwhere(d < 0)
-    d[d < 0] += cortex((where + start) * h).astype(np.float32)
-    d[d >= 3.0] = 3.0
+    where = np.argwhere(d < 3.0)
+    d[tuple(where.T)] += cortex((where + start) * h).astype(np.float32)
     return polygonise(d, start, h)

@@ -31,7 +31,8 @@ def inside(mesh: Mesh, origin: Array, spacing: Array, shape: tuple[int, int, int
         v = ((i - a[:, 0]) * (c - a)[:, 1] - (j - a[:, 1]) * (c - a)[:, 0]) / area
         w = ((b - a)[:, 0] * (j - a[:, 1]) - (b - a)[:, 1] * (i - a[:, 0])) / area
         hit = (v >= 0) & (w >= 0) & (v + w < 1)
-    k = np.ceil((a[:, 2] + v * (b - a)[:, 2] + w * (c - a)[:, 2])[hit]).astype(int)
+    a, b, c, v, w = a[hit, 2], b[hit, 2], c[hit, 2], v[hit], w[hit]
+    k = np.ceil(a + v * (b - a) + w * (c - a)).astype(int)
     winding = np.zeros((shape[0], shape[1], shape[2] + 1), dtype=np.int16)
     np.add.at(winding, (i[hit], j[hit], k.clip(0, shape[2])), -np.sign(area[hit]).astype(np.int16))
     return np.cumsum(winding, axis=2, dtype=np.int16)[:, :, :-1] > 0

@@ -78,7 +78,7 @@ def _simplex(order: int, u: Array, v: Array) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _element(kind: str, r: int) -> tuple[Array, NDArray[np.int64]]:
+def _element(kind: str, r: int) -> tuple[Array, NDArray[np.int32]]:
     """Bases (points, nodes) and triangles of one element cut into r parts along each edge."""
     p, q = _ORDERS[kind]
     if q:
@@ -86,15 +86,13 @@ def _element(kind: str, r: int) -> tuple[Array, NDArray[np.int64]]:
         bu, bv = _lagrange(p, u.ravel()), _lagrange(q, v.ravel())
         bases = (bv[:, :, None] * bu[:, None, :]).reshape(len(bu), -1)
         a = (np.arange(r)[:, None] * (r + 1) + np.arange(r)).ravel()
-        faces = np.concatenate(
-            [np.stack([a, a + 1, a + r + 2], axis=1), np.stack([a, a + r + 2, a + r + 1], axis=1)]
-        )
-        return bases, faces
+        faces = np.concatenate([np.stack([a, a + 1, a + r + 2], axis=1), np.stack([a, a + r + 2, a + r + 1], axis=1)])
+        return bases, faces.astype(np.int32)
     index = {ij: n for n, ij in enumerate((i, j) for j in range(r + 1) for i in range(r + 1 - j))}
     ij = np.array(list(index)) / r
     up = [[index[i, j], index[i + 1, j], index[i, j + 1]] for i, j in index if i + j < r]
     down = [[index[i + 1, j], index[i + 1, j + 1], index[i, j + 1]] for i, j in index if i + j < r - 1]
-    return _simplex(p, ij[:, 0], ij[:, 1]), np.array(up + down)
+    return _simplex(p, ij[:, 0], ij[:, 1]), np.array(up + down, dtype=np.int32)
 
 
 def _number_nodes(atlas: Mapping[str, Any]) -> dict[tuple[int, int], int]:
@@ -116,7 +114,7 @@ def _number_nodes(atlas: Mapping[str, Any]) -> dict[tuple[int, int], int]:
     return number
 
 
-def _surface(atlas: Mapping[str, Any], mean: Array, r: int) -> tuple[csr_matrix, NDArray[np.int64]]:
+def _surface(atlas: Mapping[str, Any], mean: Array, r: int) -> tuple[csr_matrix, NDArray[np.int32]]:
     """Matrix from nodes to welded surface points, and faces, of all bodies of an atlas."""
     number = _number_nodes(atlas)
     rows, cols, values, faces, count = [], [], [], [], 0
@@ -131,12 +129,12 @@ def _surface(atlas: Mapping[str, Any], mean: Array, r: int) -> tuple[csr_matrix,
     matrix = csr_matrix((np.concatenate(values), (np.concatenate(rows), np.concatenate(cols))), (count, len(mean)))
     key = np.round(matrix @ mean, 3)
     _, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    welded = inverse.ravel()[np.concatenate(faces)]
+    welded = inverse.ravel()[np.concatenate(faces)].astype(np.int32)
     solid = (welded[:, 0] != welded[:, 1]) & (welded[:, 1] != welded[:, 2]) & (welded[:, 0] != welded[:, 2])
     return matrix[first], welded[solid]
 
 
-def _bodies(matrix: csr_matrix, faces: NDArray[np.int64]) -> list[tuple[csr_matrix, NDArray[np.int64]]]:
+def _bodies(matrix: csr_matrix, faces: NDArray[np.int32]) -> list[tuple[csr_matrix, NDArray[np.int32]]]:
     """The connected bodies of a surface."""
     n = matrix.shape[0]
     graph = csr_matrix((np.ones(len(faces) * 2), (faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel())), (n, n))
@@ -144,14 +142,14 @@ def _bodies(matrix: csr_matrix, faces: NDArray[np.int64]) -> list[tuple[csr_matr
     out = []
     for body in range(count):
         keep = np.flatnonzero(label == body)
-        back = np.full(n, -1)
+        back = np.full(n, -1, dtype=np.int32)
         back[keep] = np.arange(len(keep))
         out.append((matrix[keep], back[faces[label[faces[:, 0]] == body]]))
     return out
 
 
 @lru_cache(maxsize=1)
-def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int64]]]]:
+def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int32]]]]:
     """The shape model and, per bone, the matrix from all nodes to surface points with outward faces.
 
     Bones: hip_left, hip_right, sacrum, femur_left. A right femur is the mirror image of a drawn left one, as in the
@@ -160,7 +158,9 @@ def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int64]]]]
     try:
         root = files("musculoskeletal.models")
     except ModuleNotFoundError as error:
-        raise InputError("phantoms need the package musculoskeletal-models: pip install musculoskeletal-models") from error
+        raise InputError(
+            "phantoms need the package musculoskeletal-models: pip install musculoskeletal-models"
+        ) from error
     with (root / "shape_models" / "LLP26_rigid.pc").open("rb") as stream:
         model = ShapeModel(stream)
     atlas = {name: json.loads((root / "atlas_meshes" / f"{name}.mesh").read_text()) for name in
@@ -179,15 +179,15 @@ def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int64]]]]
 
 
 def _outward(
-    matrix: csr_matrix, faces: NDArray[np.int64], mean: Array, nodes: slice
-) -> tuple[csr_matrix, NDArray[np.int64]]:
+    matrix: csr_matrix, faces: NDArray[np.int32], mean: Array, nodes: slice
+) -> tuple[csr_matrix, NDArray[np.int32]]:
     """The same surface on the whole model's nodes, consistently facing outward."""
     import trimesh
 
     points = matrix @ mean[nodes]
     mesh = trimesh.Trimesh(points, faces, process=False)
     trimesh.repair.fix_winding(mesh)
-    faces = np.asarray(mesh.faces)
+    faces = np.asarray(mesh.faces, dtype=np.int32)
     if Mesh(points, faces).volume_mm3 < 0:
         faces = faces[:, ::-1]
     wide = csr_matrix((matrix.data, matrix.indices + nodes.start, matrix.indptr), (matrix.shape[0], len(mean)))

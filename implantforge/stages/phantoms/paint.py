@@ -38,7 +38,8 @@ def draw_scanner(rng: np.random.Generator, noise_hu: float | None, slice_mm: flo
     noise = rng.uniform(15, 19)
     return Scanner(
         fwhm / 2.3548, axial / 2.3548, float(noise if noise_hu is None else noise_hu), float(rng.uniform(0.4, 0.55)),
-        float(rng.uniform(14, 26)), float(rng.normal(0, 40)), float(rng.uniform(0.85, 1.15)), float(rng.uniform(-55, -20)),
+        float(rng.uniform(14, 26)), float(rng.normal(0, 40)), float(rng.uniform(0.85, 1.15)),
+        float(rng.uniform(-55, -20)),
     )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ class _Painted:
 
 
 def field_of_view(bones: Bones, spacing: tuple[float, float, float], fat_mm: float) -> tuple[Grid, Array]:
-    """The CT grid, 220 mm below the lower lesser trochanter up to the iliac crest, and the torso's centre and half axes.
+    """The CT grid, 220 mm below the lower lesser trochanter up to the iliac crest; torso centre and half axes.
 
     Axes lie along the patient's; rows and columns differ in number so that a swapped axis shows.
     """
@@ -69,7 +70,9 @@ def field_of_view(bones: Bones, spacing: tuple[float, float, float], fat_mm: flo
     low = np.array([centre[0] - half[0] - 14, centre[1] - half[1] - 16, bottom])
     high = np.array([centre[0] + half[0] + 14, centre[1] + half[1] + 40, top])
     size = np.ceil((high - low) / step / 2).astype(int) * 2
-    grid = Grid(Pose(np.eye(3), np.round(low, 2)), step, (int(size[0]), int(size[1]), int(np.ceil((top - bottom) / step[2]))))
+    grid = Grid(
+        Pose(np.eye(3), np.round(low, 2)), step, (int(size[0]), int(size[1]), int(np.ceil((top - bottom) / step[2])))
+    )
     return grid, np.array([centre[0], centre[1], half[0], half[1]])
 
 
@@ -176,7 +179,9 @@ def _tissue(
     size = np.ceil(extent / _COARSE_MM).astype(int) + 1
     shape = (int(size[0]), int(size[1]), int(size[2]))
     body = _body(bones, grid, torso, scanner.fat_mm, low, shape)
-    index = [((low[a] + np.arange(shape[a]) * _COARSE_MM - grid.pose.origin_mm[a]) / grid.spacing_mm[a]) for a in range(3)]
+    index = [
+        ((low[a] + np.arange(shape[a]) * _COARSE_MM - grid.pose.origin_mm[a]) / grid.spacing_mm[a]) for a in range(3)
+    ]
     take = np.ix_(*(np.rint(i).astype(int).clip(0, n - 1) for i, n in zip(index, grid.shape)))
     bone = labels[take] > 0
     away = distance_transform_edt(~bone, _COARSE_MM).astype(np.float32)
