@@ -222,3 +222,36 @@ def test_same_geometry_as_simpleitk(tmp_path: Path) -> None:
         at = image.TransformIndexToPhysicalPoint([int(n) for n in index])
         mine = np.rint(scan.volume.grid.to_index(np.array([at])))[0].astype(int)
         assert scan.volume.hu[tuple(mine)] == values[tuple(index[::-1])]
+
+
+def test_I7_accepted_gap_leaves_every_slice_in_its_place(tmp_path: Path) -> None:
+    series = make_series(shape=(132, 128, 20))
+    del series[7]
+    scan = dicom.load(write_folder(tmp_path, series), accept="tumour, no second scan possible")
+    assert scan.report.verdict == "refused" and scan.volume.hu.shape == (132, 128, 20)
+    assert worst_hu(scan.volume.crop((0, 0, 0), (132, 128, 7))) <= 1.0
+    assert worst_hu(scan.volume.crop((0, 0, 8), (132, 128, 20))) <= 1.0
+    assert worst_hu(scan.volume.crop((0, 0, 7), (132, 128, 8))) <= 260.0, "bridged from both neighbours"
+
+
+def test_I7_accepted_uneven_steps_are_resampled(tmp_path: Path) -> None:
+    series = make_series(shape=(132, 128, 40), spacing_mm=(0.66, 0.65, 0.5))
+    kept = [ds for n, ds in enumerate(series) if n % 2 == 0 or n > 20]
+    scan = dicom.load(write_folder(tmp_path, kept), accept="thin slices only at the joint")
+    assert worst_hu(scan.volume) <= 130.0
+
+
+def test_I7_steps_that_creep_refused(tmp_path: Path) -> None:
+    series = make_series(shape=(132, 128, 80), spacing_mm=(0.66, 0.65, 1.0))
+    for n, ds in enumerate(series):
+        ds.ImagePositionPatient[2] = 400 + n + 1.2e-4 * n**2
+    with pytest.raises(InputError, match="steps creep"):
+        dicom.load(write_folder(tmp_path, series))
+
+
+def test_I8_small_tilt_of_a_long_stack_is_not_ignored(tmp_path: Path) -> None:
+    series = make_series(shape=(132, 128, 80), spacing_mm=(0.66, 0.65, 3.0), step_mm=(0.004, 0, 3.0))
+    scan = dicom.load(write_folder(tmp_path, series))
+    assert "drift" in scan.report.rules and abs(scan.report.tilt_deg) < 0.1
+    inner = scan.volume.crop((20, 20, 0), (100, 100, 80))
+    assert worst_hu(inner) <= 12.0

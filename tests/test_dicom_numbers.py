@@ -184,3 +184,26 @@ def test_contrast_and_kv_flagged(tmp_path: Path) -> None:
     series = make_series(ContrastBolusAgent="Agent")
     series[3].KVP = 140
     assert dicom.load(write_folder(tmp_path, series)).report.rules == ("mixed_kvp", "contrast")
+
+
+def test_signs_left_unextended_are_restored(tmp_path: Path) -> None:
+    series = make_series(PixelRepresentation=1, RescaleIntercept=0)
+    for ds in series:
+        hu = np.frombuffer(ds.PixelData, "<u2").astype(int).reshape(128, 132) - 1024
+        set_pixels(ds, hu & 0x0FFF)
+    scan = dicom.load(write_folder(tmp_path, series))
+    assert scan.report.verdict == "accepted" and worst_hu(scan.volume) <= 1.0
+
+
+def test_more_bits_than_declared_refused(tmp_path: Path) -> None:
+    series = make_series()
+    values = pixels(series[5])
+    values[60:64, 60:64] = 6000
+    set_pixels(series[5], values)
+    with pytest.raises(InputError, match="holds numbers up to 6000 where its header allows 12 bits"):
+        dicom.load(write_folder(tmp_path, series))
+
+
+def test_odd_bit_layout_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="laid out oddly"):
+        dicom.load(write_folder(tmp_path, make_series(HighBit=15)), accept="x")

@@ -10,7 +10,7 @@ import pytest
 
 from implantforge.core import InputError
 from implantforge.stages import dicom
-from implantforge.stages.dicom import headers, pixels, sources
+from implantforge.stages.dicom import decoding, headers, pixels, sources
 
 LOSSLESS = ("1.2", "1.2.1", "1.2.2", "1.2.5", "1.2.1.99", "1.2.4.57", "1.2.4.70", "1.2.4.80", "1.2.4.90")
 
@@ -74,7 +74,7 @@ def test_I8_real_tilt_lands_in_patient_coordinates(shared_data: Path) -> None:
         frames = [f for m in members for f in headers.read(m) or () if f.position]
         errors = []
         for frame in frames[5:45:8]:
-            hu = pixels.to_hu(pixels.decode(headers.dataset_of(frame.member), frame), frame)[0].astype(float)
+            hu = pixels.to_hu(decoding.decode(headers.dataset_of(frame.member), frame), frame)[0].astype(float)
             row, column = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])
             for i, j in rng.integers(60, 450, size=(400, 2)):
                 at = np.array(frame.position) + i * frame.column_spacing_mm * row + j * frame.row_spacing_mm * column
@@ -121,7 +121,7 @@ def test_one_slice_in_many_transfer_syntaxes(shared_data: Path) -> None:
                 continue
             (frame,) = headers.read(member) or ()
             try:
-                arrays[frame.syntax] = pixels.to_hu(pixels.decode(headers.dataset_of(member), frame), frame)[0]
+                arrays[frame.syntax] = pixels.to_hu(decoding.decode(headers.dataset_of(member), frame), frame)[0]
             except InputError as error:
                 refused.append(str(error))
     first = arrays["1.2.840.10008.1.2.1"]

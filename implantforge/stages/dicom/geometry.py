@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,15 +19,18 @@ STEP_FLOOR_MM = 0.01
 class Stack:
     """Frames in order along the normal. axes rows are (column index, row index, slice) directions, right-handed.
 
-    shear_mm is the in-plane drift (along column index, row index) per slice; duplicates are groups at one position.
+    along_mm are the slices' distances from the first; shear_mm is the in-plane drift (along column index, row index)
+    per step; duplicates are groups at one position. uneven: slices do not all lie on the even grid of spacing_mm.
     """
 
     frames: tuple[Frame, ...]
     axes: Array
     spacing_mm: Array
     origin_mm: Array
-    shear_mm: Array = field(default_factory=lambda: np.zeros(2))
+    along_mm: Array
+    shear_mm: Array
     duplicates: tuple[tuple[Frame, ...], ...] = ()
+    uneven: bool = False
 
     @property
     def tilt_deg(self) -> float:
@@ -38,8 +41,9 @@ class Stack:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Columns, rows, slices."""
-        return self.frames[0].columns, self.frames[0].rows, len(self.frames)
+        """Columns, rows, slices of the even grid."""
+        steps = round(float(self.along_mm[-1] / self.spacing_mm[2]))
+        return self.frames[0].columns, self.frames[0].rows, steps + 1
 
 
 def stack(frames: list[Frame]) -> tuple[Stack | None, list[Finding]]:
@@ -58,25 +62,28 @@ def stack(frames: list[Frame]) -> tuple[Stack | None, list[Finding]]:
         return None, [hit("one_slice", text)]
     places = np.array([f.position for f in kept])
     along = places @ axes[2]
-    findings += _steps(along, places, axes[2])
+    uneven = _steps(along, places, axes[2])
+    step = float(np.median(np.diff(along))) if uneven else float((along[-1] - along[0]) / (len(kept) - 1))
+    findings += uneven
     if len(kept) < RULES["few_slices"].threshold:
         findings.append(hit("few_slices", f"{len(kept)} slices: fewer than {RULES['few_slices'].threshold:.0f}"))
-    step = float(np.median(np.diff(along)))
-    if not findings:
-        step = float((along[-1] - along[0]) / (len(kept) - 1))
-    inplane = places @ axes[:2].T
-    fit = np.polyfit(along - along[0], inplane, 1)
-    off = float(np.abs(inplane - np.outer(along - along[0], fit[0]) - fit[1]).max())
+    slope, off = _line(along - along[0], places @ axes[:2].T)
     if off > RULES["wandering_slices"].threshold:
         findings.append(hit("wandering_slices", f"slice positions leave the straight line by {off:.2f} mm, limit "
                             f"{RULES['wandering_slices'].threshold} mm"))  # fmt: skip
-    shear = fit[0] * step
-    out = Stack(
-        tuple(kept), axes, np.array([first.column_spacing_mm, first.row_spacing_mm, step]), places[0], shear, duplicates
-    )
-    if abs(out.tilt_deg) <= RULES["tilt"].threshold:
-        out = Stack(out.frames, axes, out.spacing_mm, places[0], np.zeros(2), duplicates)
-    return out, findings + _tilted(out)
+    spacing = np.array([first.column_spacing_mm, first.row_spacing_mm, step])
+    upright = Stack(tuple(kept), axes, spacing, places[0], along - along[0], np.zeros(2), duplicates, bool(uneven))
+    leaning = replace(upright, shear_mm=slope * step)
+    drift = float(np.hypot(*slope)) * float(along[-1] - along[0])
+    if abs(leaning.tilt_deg) <= RULES["tilt"].threshold and drift <= RULES["drift"].threshold:
+        return upright, findings
+    return leaning, findings + _tilted(leaning, drift)
+
+
+def _line(along: Array, inplane: Array) -> tuple[Array, float]:
+    """In-plane drift per mm along the normal, and the largest distance from that line, mm."""
+    fit = np.polyfit(along, inplane, 1)
+    return fit[0], float(np.abs(inplane - np.outer(along, fit[0]) - fit[1]).max())
 
 
 def _plane(frames: list[Frame]) -> list[Finding]:
@@ -133,7 +140,10 @@ def _steps(along: Array, places: Array, normal: Array) -> list[Finding]:
     limit = max(STEP_FLOOR_MM, RULES["uneven_slices"].threshold * usual)
     bad = np.flatnonzero(np.abs(steps - usual) > limit)
     if not len(bad):
-        return []
+        off = float(np.abs(along - np.linspace(along[0], along[-1], len(along))).max())
+        most = RULES["creeping_slices"].threshold
+        text = f"steps creep: a slice lies {off:.2f} mm off the even grid, limit {most} mm"
+        return [hit("creeping_slices", text)] if off > most else []
     axis = int(np.argmax(np.abs(normal)))
     ratio = steps[bad] / usual
     gaps = (np.round(ratio) >= 2) & (np.abs(ratio - np.round(ratio)) <= 0.05)
@@ -153,14 +163,14 @@ def _steps(along: Array, places: Array, normal: Array) -> list[Finding]:
                 f"{usual:.3f} mm is usual (limit +-{limit:.3f} mm), {between}")]  # fmt: skip
 
 
-def _tilted(it: Stack) -> list[Finding]:
+def _tilted(it: Stack, drift_mm: float) -> list[Finding]:
     tilt = it.tilt_deg
-    if not tilt:
-        return []
     if abs(tilt) > RULES["tilt_max"].threshold:
         return [hit("tilt_max", f"slices are sheared by {tilt:.1f} deg, limit {RULES['tilt_max'].threshold:.0f} deg")]
-    top = float(np.hypot(*it.shear_mm)) * (len(it.frames) - 1)
-    return [hit("tilt", f"gantry tilt {tilt:.2f} deg: slices drift {top:.1f} mm over the stack; straightened in plane")]
+    name = "tilt" if abs(tilt) > RULES["tilt"].threshold else "drift"
+    return [
+        hit(name, f"gantry tilt {tilt:.2f} deg: slices drift {drift_mm:.1f} mm over the stack; straightened in plane")
+    ]
 
 
 def orientation_name(axes: Array) -> str:

@@ -56,6 +56,7 @@ class Frame:
     rescale_type: str
     bits_allocated: int
     bits_stored: int
+    high_bit: int
     signed: bool
     samples: int
     photometric: str
@@ -162,6 +163,8 @@ def _base(member: Member, ds: Any, count: int) -> Frame:
     pixels = next((ds[tag].value for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if tag in ds), None)
     signed = bool(_int(ds, "PixelRepresentation"))
     stored = _int(ds, "BitsStored") or 0
+    high = _int(ds, "HighBit")
+    high = stored - 1 if high is None else high
     return Frame(
         member=member, index=0, series_uid=_text(ds, "SeriesInstanceUID"), study=_text(ds, "StudyInstanceUID"),
         frame_of_reference=_text(ds, "FrameOfReferenceUID"), sop_class=_text(ds, "SOPClassUID"),
@@ -170,7 +173,7 @@ def _base(member: Member, ds: Any, count: int) -> Frame:
         columns=_int(ds, "Columns") or 0, row_spacing_mm=None, column_spacing_mm=None, orientation=None, position=None,
         thickness_mm=None, kernel=_code(" ".join(_many(ds, "ConvolutionKernel"))), kvp=_number(ds, "KVP"), slope=None,
         intercept=None, rescale_type=_code(_text(ds, "RescaleType")), bits_allocated=_int(ds, "BitsAllocated") or 0,
-        bits_stored=stored, signed=signed, samples=_int(ds, "SamplesPerPixel") or 1,
+        bits_stored=stored, high_bit=high, signed=signed, samples=_int(ds, "SamplesPerPixel") or 1,
         photometric=_code(_text(ds, "PhotometricInterpretation")), padding=_padding(ds, stored, signed),
         syntax=str(ds.file_meta.TransferSyntaxUID), lossy=_text(ds, "LossyImageCompression") == "01", frames=count,
         pixel_bytes=0 if pixels is None else len(pixels), patient_position=_code(_text(ds, "PatientPosition")),

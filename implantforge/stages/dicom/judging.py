@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from implantforge.core import InputError
-from implantforge.stages.dicom import geometry, hounsfield, pixels
+from implantforge.stages.dicom import decoding, geometry, hounsfield, pixels
 from implantforge.stages.dicom.grouping import Group, is_localizer
-from implantforge.stages.dicom.headers import Frame, dataset_of
+from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.rules import RULES, Finding, hit
 
 CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -151,24 +151,29 @@ def _consistency(group: Group) -> list[Finding]:
 def _encoding(group: Group) -> list[Finding]:
     out = []
     for uid in sorted({f.syntax for f in group.frames}):
-        if uid not in pixels.SYNTAXES:
+        if uid not in decoding.SYNTAXES:
             out.append(
                 hit(
                     "syntax",
-                    f"transfer syntax {pixels.syntax_name(uid)} cannot be decoded: export as JPEG-LS or uncompressed",
+                    f"transfer syntax {decoding.syntax_name(uid)} cannot be decoded: export as JPEG-LS or uncompressed",
                 )
             )
-    lossy = sum(f.lossy or (f.syntax in pixels.SYNTAXES and pixels.SYNTAXES[f.syntax][2]) for f in group.frames)
+    lossy = sum(f.lossy or (f.syntax in decoding.SYNTAXES and decoding.SYNTAXES[f.syntax][2]) for f in group.frames)
     if lossy:
         out.append(hit("lossy", f"lossy compression in {lossy} of {len(group.frames)} slices: edges may have moved"))
     short = [
         f
         for f in group.frames
-        if pixels.SYNTAXES.get(f.syntax, ("", "x"))[1] == "" and f.pixel_bytes < _native_bytes(f)
+        if decoding.SYNTAXES.get(f.syntax, ("", "x"))[1] == "" and f.pixel_bytes < _native_bytes(f)
     ]
     if short:
         out.append(hit("pixel_length", f"pixel data of {len(short)} of {len(group.frames)} images is short: "
                        f"{short[0].pixel_bytes} of {_native_bytes(short[0])} bytes"))  # fmt: skip
+    crooked = sum(f.bits_stored > f.bits_allocated or f.high_bit != f.bits_stored - 1 for f in group.frames)
+    if crooked:
+        out.append(
+            hit("bit_layout", f"bits of {crooked} images are laid out oddly: where a number begins is not clear")
+        )
     huge = max(_native_bytes(f) for f in group.frames)
     if huge > 4 * 1024**3:
         out.append(hit("pixel_length", f"one image claims {huge / 1e9:.1f} GB"))
@@ -186,7 +191,7 @@ def _duplicates(stack: geometry.Stack) -> list[Finding]:
     extra = 0
     for group in stack.duplicates:
         try:
-            first, *others = [pixels.to_hu(s, f)[0] for s, f in zip(pixels.stored_slices(group), group)]
+            first, *others = [pixels.to_hu(s, f)[0] for s, f in zip(decoding.stored_slices(group), group)]
         except InputError as error:
             return [hit("undecodable", str(error).removeprefix("CT: "))]
         at = group[0].position
@@ -287,11 +292,10 @@ def _padding(frame: Frame) -> list[Finding]:
 def _numbers(stack: geometry.Stack) -> list[Finding]:
     """HU sanity on slices spread evenly through the stack."""
     picks = np.unique(np.linspace(0, len(stack.frames) - 1, SAMPLE_SLICES + 2).round().astype(int)[1:-1])
+    frames = [stack.frames[int(k)] for k in picks]
     values, masks = [], []
     try:
-        for k in picks:
-            frame = stack.frames[k]
-            stored = pixels.decode(dataset_of(frame.member), frame)
+        for frame, stored in zip(frames, decoding.stored_slices(frames)):
             values.append(stored * np.float32(frame.slope or 1.0) + np.float32(frame.intercept or 0.0))
             mask = values[-1] < -1100
             if frame.padding is not None and (pixels.padding_hu(frame) or 0) <= RULES["padding_in_range"].threshold:

@@ -1,49 +1,21 @@
-"""Stored values to HU: one slice at a time, by a named decoder, into the turned volume."""
+"""Stored values to HU, slice by slice into the turned volume; tilt straightened, accepted gaps bridged in place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import InputError, Volume
+from implantforge.core import Volume
 from implantforge.geom import grids
 from implantforge.stages.dicom import geometry
-from implantforge.stages.dicom.headers import Frame, dataset_of
+from implantforge.stages.dicom.decoding import stored_slices
+from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.rules import FLOOR_HU, RULES
 
-# Transfer syntax: name, decoder ("" is pydicom's own), lossy. What is not here is refused by name: 12-bit lossy JPEG
-# (Extended, 4.51) has no decoder under a permissive licence.
-SYNTAXES: dict[str, tuple[str, str, bool]] = {
-    "1.2.840.10008.1.2": ("Implicit VR Little Endian", "", False),
-    "1.2.840.10008.1.2.1": ("Explicit VR Little Endian", "", False),
-    "1.2.840.10008.1.2.1.99": ("Deflated Explicit VR Little Endian", "", False),
-    "1.2.840.10008.1.2.2": ("Explicit VR Big Endian", "", False),
-    "1.2.840.10008.1.2.5": ("RLE Lossless", "pydicom", False),
-    "1.2.840.10008.1.2.4.50": ("JPEG Baseline", "gdcm", True),
-    "1.2.840.10008.1.2.4.57": ("JPEG Lossless", "gdcm", False),
-    "1.2.840.10008.1.2.4.70": ("JPEG Lossless SV1", "gdcm", False),
-    "1.2.840.10008.1.2.4.80": ("JPEG-LS Lossless", "gdcm", False),
-    "1.2.840.10008.1.2.4.81": ("JPEG-LS Near Lossless", "gdcm", True),
-    "1.2.840.10008.1.2.4.90": ("JPEG 2000 Lossless", "pylibjpeg", False),
-    "1.2.840.10008.1.2.4.91": ("JPEG 2000", "pylibjpeg", True),
-    "1.2.840.10008.1.2.4.201": ("HTJ2K Lossless", "pylibjpeg", False),
-    "1.2.840.10008.1.2.4.202": ("HTJ2K RPCL Lossless", "pylibjpeg", False),
-    "1.2.840.10008.1.2.4.203": ("HTJ2K", "pylibjpeg", True),
-}
 # Strided writes of single slices are slow: so many go into the volume at once.
 BLOCK = 32
-
-
-def syntax_name(uid: str) -> str:
-    """The plain name of a transfer syntax, or its UID where it has none here."""
-    if uid in SYNTAXES:
-        return SYNTAXES[uid][0]
-    from pydicom.uid import UID
-
-    return UID(uid).name
 
 
 def volume(stack: geometry.Stack, series_uid: str) -> tuple[Volume, int]:
@@ -58,10 +30,9 @@ def volume(stack: geometry.Stack, series_uid: str) -> tuple[Volume, int]:
     raw = grids.raw_view(hu, axes)
     block = np.full((min(BLOCK, slices), shape[1], shape[0]), FLOOR_HU, np.int16)
     filled, padded = 0, 0
-    for k, stored in enumerate(stored_slices(stack.frames)):
-        plane, count = to_hu(stored, stack.frames[k])
+    for k, (plane, count) in enumerate(_even_planes(stack, low, shape)):
         padded += count
-        block[filled] = plane if not stack.shear_mm.any() else straightened(plane, stack, k, low, block.shape[1:])
+        block[filled] = plane
         filled += 1
         if filled == len(block) or k == slices - 1:
             raw[:, :, k + 1 - filled : k + 1] = block[:filled].transpose(2, 1, 0)
@@ -69,36 +40,29 @@ def volume(stack: geometry.Stack, series_uid: str) -> tuple[Volume, int]:
     return Volume(grid, hu, series_uid, stack.frames[0].patient), padded
 
 
-def stored_slices(frames: tuple[Frame, ...] | list[Frame]) -> Iterator[NDArray]:
-    """Stored values (rows, columns) of each frame in turn; a multi-frame file is parsed once per run of its frames."""
-    dataset, held = None, None
-    for frame in frames:
-        if frame.member is not held:
-            dataset = None  # let go of the last file before the next is read
-            dataset, held = dataset_of(frame.member), frame.member
-        yield decode(dataset, frame)
+def _even_planes(stack: geometry.Stack, low: NDArray, shape: tuple[int, ...]) -> Iterator[tuple[NDArray, int]]:
+    """(plane, padded voxels) at each even step: the slice that lies there, else (gaps that a person accepted) the two
+    neighbours weighed by distance, so that no slice ever moves from its place."""
+    planes = _planes(stack, low, shape)
+    if not stack.uneven:
+        yield from planes
+        return
+    at = stack.along_mm / stack.spacing_mm[2]
+    (before, count), (after, more), n = next(planes), next(planes), 0
+    for k in range(stack.shape[2]):
+        while k > at[n + 1] and n + 2 < len(at):
+            (before, count), (after, more), n = (after, more), next(planes), n + 1
+        t = float(np.clip((k - at[n]) / (at[n + 1] - at[n]), 0.0, 1.0))
+        mixed = np.rint(before * np.float32(1 - t) + after * np.float32(t)).astype(np.int16)
+        yield mixed, count if t < 0.5 else more
 
 
-def decode(dataset: Any, frame: Frame) -> NDArray:
-    """One frame's stored values (rows, columns); InputError names the file number and the transfer syntax."""
-    from pydicom.pixels import get_decoder
-
-    if frame.syntax not in SYNTAXES:
-        raise InputError(
-            f"CT: transfer syntax {syntax_name(frame.syntax)} cannot be decoded: convert to JPEG-LS or uncompressed"
-        )
-    name, plugin, _ = SYNTAXES[frame.syntax]
-    try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        stored, _ = decoder.as_array(dataset, index=frame.index, raw=True, decoding_plugin=plugin)
-    except Exception as error:
-        raise InputError(f"CT: pixels of file {frame.member.number}, frame {frame.index + 1} ({name}) cannot be "
-                         f"decoded ({type(error).__name__}): export the series again") from None  # fmt: skip
-    if stored.shape != (frame.rows, frame.columns):
-        raise InputError(
-            f"CT: file {frame.member.number} decodes to {stored.shape}, header says {(frame.rows, frame.columns)}"
-        )
-    return stored
+def _planes(stack: geometry.Stack, low: NDArray, shape: tuple[int, ...]) -> Iterator[tuple[NDArray, int]]:
+    """(HU plane, padded voxels) of each slice there is, moved in its plane when the stack is sheared."""
+    at = stack.along_mm / stack.spacing_mm[2]
+    for k, stored in enumerate(stored_slices(stack.frames)):
+        plane, count = to_hu(stored, stack.frames[k])
+        yield (straightened(plane, stack, float(at[k]), low, shape[1::-1]) if stack.shear_mm.any() else plane), count
 
 
 def to_hu(stored: NDArray, frame: Frame) -> tuple[NDArray[np.int16], int]:
@@ -126,15 +90,15 @@ def padding_hu(frame: Frame) -> float | None:
 
 def sheared(stack: geometry.Stack) -> tuple[NDArray, NDArray]:
     """(first index, extra size) in pixels, along columns and rows, of the box around all slices of a sheared stack."""
-    drift = stack.shear_mm / stack.spacing_mm[:2] * (len(stack.frames) - 1)
+    drift = stack.shear_mm / stack.spacing_mm[:2] * (stack.along_mm[-1] / stack.spacing_mm[2])
     low, high = np.floor(np.minimum(drift, 0.0)), np.ceil(np.maximum(drift, 0.0))
     return low, high - low
 
 
 def straightened(
-    plane: NDArray[np.int16], stack: geometry.Stack, k: int, low: NDArray, shape: tuple[int, ...]
+    plane: NDArray[np.int16], stack: geometry.Stack, k: float, low: NDArray, shape: tuple[int, ...]
 ) -> NDArray[np.int16]:
-    """Slice k moved in its plane to where it truly lies on the rectangular grid; -1024 HU where nothing was scanned.
+    """The slice at step k moved in its plane to where it truly lies; -1024 HU where nothing was scanned.
 
     Cubic (Catmull-Rom) along each drifting axis: no prefilter, so that nothing rings beyond two pixels of an edge.
     """

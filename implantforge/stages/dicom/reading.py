@@ -11,7 +11,17 @@ import numpy as np
 
 from implantforge.core import InputError
 from implantforge.geom import grids
-from implantforge.stages.dicom import geometry, grouping, headers, hounsfield, judging, pixels, sources, volumes
+from implantforge.stages.dicom import (
+    decoding,
+    geometry,
+    grouping,
+    headers,
+    hounsfield,
+    judging,
+    pixels,
+    sources,
+    volumes,
+)
 from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.judging import Judged
 from implantforge.stages.dicom.report import Scan, SeriesReport
@@ -146,7 +156,7 @@ def _best(judged: list[Judged]) -> int:
         grade = 0 if step <= RULES["slice_spacing"].threshold * 1.001 else 1
         refused = int(verdict(it.findings) == "refused")
         kernel = _KERNEL_RANK[judging.kernel_class(frame.kernel)]
-        return (refused, hard, grade, kernel, round(step, 2), -spacing * len(it.stack.frames), n)
+        return (refused, hard, grade, kernel, round(step, 2), -float(it.stack.along_mm[-1]), n)
 
     return min(range(len(judged)), key=key)
 
@@ -170,8 +180,8 @@ def _report(index: int, it: Judged, proposed: bool) -> SeriesReport:
     if proposed and it.stack is not None and verdict(it.findings) != "refused":
         step = float(it.stack.spacing_mm[2])
         kind = judging.kernel_class(frame.kernel)
-        notes += (f"proposed: slices {step:.2f} mm apart, {kind} kernel, {step * len(it.stack.frames):.0f} mm long",)
-    names = sorted({pixels.syntax_name(f.syntax) for f in it.group.frames})
+        notes += (f"proposed: slices {step:.2f} mm apart, {kind} kernel, {it.stack.along_mm[-1] + step:.0f} mm long",)
+    names = sorted({decoding.syntax_name(f.syntax) for f in it.group.frames})
     return SeriesReport(
         index=index, uid_hash=it.group.uid_hash, modality=frame.modality or "unknown", shape=shape, spacing_mm=spacing,
         orientation=orientation, tilt_deg=tilt, thickness_mm=frame.thickness_mm, transfer_syntax=", ".join(names),

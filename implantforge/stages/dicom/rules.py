@@ -72,8 +72,10 @@ _ROWS = (
     Rule("conflicting_slices", "refused", 0.01, "mm", _OWN, acceptable=False),
     Rule("missing_slices", "refused", 0.01, "of the usual step", _GEO),
     Rule("uneven_slices", "refused", 0.01, "of the usual step", _GEO),
+    Rule("creeping_slices", "refused", 0.10, "mm off the even grid", _GEO),
     Rule("wandering_slices", "refused", 0.10, "mm off the straight line", _GEO, acceptable=False),
     Rule("tilt", "flagged", 0.1, "deg", "gantry tilt shears the stack: dcm2niix, Li et al. 2016"),
+    Rule("drift", "flagged", 0.25, "mm over the stack", "a tilt too small to see still moves a long stack's end"),
     Rule("tilt_max", "refused", 35.0, "deg", "no CT gantry tilts beyond +-30 deg: positions or orientation are wrong"),
     Rule("oblique", "note", 1.0, "deg", _GEO),
     # fitness for a fit surface: a planning model may still be made
@@ -90,6 +92,7 @@ _ROWS = (
     Rule("contrast", "flagged", _NAN, "", "enhanced vessels reach the HU of bone"),
     # numbers
     Rule("syntax", "refused", _NAN, "", "decoders installed: native, gdcm, openjpeg", acceptable=False),
+    Rule("bit_layout", "refused", _NAN, "", "DICOM PS3.5 8.1.1: HighBit is BitsStored - 1", acceptable=False),
     Rule("undecodable", "refused", 0, "slices", _OWN, acceptable=False),
     Rule("pixel_length", "refused", 0, "bytes", "DICOM PS3.5 section 8", acceptable=False),
     Rule("lossy", "flagged", _NAN, "", "DICOM PS3.3 C.7.6.1.1.5"),

@@ -65,7 +65,7 @@ def opened(path: Path) -> Iterator[tuple[list[Member], list[Finding]]]:
     """Members of the CT at `path` in name order, and notes on what was left out; archives close with the context."""
     if not path.exists():
         raise InputError(
-            f"CT: nothing at {path.name!r}: give a DICOM folder, a zip of one, a DICOM, NIfTI or NRRD file"
+            "CT: nothing at the path given: give a DICOM folder, a zip of one, a DICOM, NIfTI or NRRD file"
         )
     if path.is_dir():
         yield _folder(path)
