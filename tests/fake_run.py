@@ -1,4 +1,4 @@
-"""A Run folder made without the pipeline: an analytic left femur with a tapered stem in it, its CT and its JSON files."""
+"""A Run folder made without the pipeline: an analytic left femur with a tapered stem, its CT and its JSON files."""
 
 from __future__ import annotations
 
@@ -45,14 +45,13 @@ def bone(p: NDArray) -> NDArray:
     return np.maximum(f, -(p[:, 2] + SHAFT_MM))
 
 
-def canal_radius(z: NDArray) -> NDArray:
-    """Radius of the medullary canal: 6.5 mm at the isthmus, wide above."""
-    return 6.5 + np.where(z > -105, (z + 105) ** 2 * 7.5e-4, (z + 105) ** 2 * 4e-4)
-
-
 def canal(p: NDArray) -> NDArray:
-    """Endosteal surface, negative inside the canal; at least 2 mm of cortex stay."""
-    return np.maximum(np.hypot(p[:, 0], p[:, 1]) - canal_radius(p[:, 2]), bone(p) + 2.0)
+    """Endosteal surface, negative inside the canal: the stem with a gap that varies round it, then a tube below."""
+    turn = np.arctan2(p[:, 1], p[:, 0])
+    gap = 0.25 + 0.35 * np.sin(2 * turn + p[:, 2] / 18) - 0.3 * np.sin(p[:, 2] / 25)
+    below = np.where(p[:, 2] < -100, np.hypot(p[:, 0], p[:, 1]) - 6.4, 9.0)
+    above = np.where(p[:, 2] > -8, bone(p) + 3.0, 9.0)
+    return np.maximum(np.minimum(np.minimum(stem(p) - gap, below), above), bone(p) + 1.5)
 
 
 def stem(p: NDArray, inset: float = 0.0) -> NDArray:
@@ -101,7 +100,7 @@ def _ct(h: float) -> tuple[NDArray, NDArray, NDArray]:
     from scipy.ndimage import gaussian_filter
 
     place = pose()
-    lo, hi = ORIGIN_MM - [85, 55, SHAFT_MM + 10], ORIGIN_MM + [55, 60, 75]
+    lo, hi = ORIGIN_MM - [85, 55, SHAFT_MM + 10], ORIGIN_MM + np.array([55, 60, 75])
     axes = [np.arange(a, b, h) for a, b in zip(lo, hi)]
     shape = [len(a) for a in axes]
     p = place.inverse_apply(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3))
@@ -126,7 +125,7 @@ def _nrrd(path: Path, data: NDArray, lo: NDArray, h: float, **more: str) -> None
 def fit_json(samples: int = 2000) -> dict:
     """fit.json of the fake stem, with gaps measured to the analytic canal."""
     rng = np.random.default_rng(3)
-    z, turn = rng.uniform(-STEM_MM + 2, 0, samples), rng.uniform(-np.pi, np.pi, samples)
+    z, turn = rng.uniform(-STEM_MM + 2, -9, samples), rng.uniform(-np.pi, np.pi, samples)
     way = np.column_stack([np.cos(turn), np.sin(turn), np.zeros(samples)])
     near, far = np.zeros(samples), np.full(samples, 30.0)
     for _ in range(40):
@@ -151,7 +150,7 @@ def fit_json(samples: int = 2000) -> dict:
             {"size": 12, "score": 0.38, "fill_mid_pct": 92.8, "fit_gap_p95_mm": 0.71, "head_centre_error_mm": 1.31,
              "why": "overlaps cortex by 1.6 mm at mid-stem"},
         ],
-        "reason": "Size 11 is the largest that stays inside the cortex (overlap 0.4 mm) and fills the canal above 80 %.",
+        "reason": "Size 11 is the largest that stays inside the cortex and fills the canal above 80 %.",
         "gap_samples": {"points_mm": pose().apply(p).round(3).tolist(), "gap_mm": gap.round(3).tolist()},
     }  # fmt: skip
 
@@ -161,7 +160,11 @@ def anatomy_json() -> dict:
     at = {"head_center": HEAD_MM, "neck_center": HEAD_MM / 2, "lesser_trochanter": np.array([-15.0, 17, -42]),
           "greater_trochanter": np.array([20.0, 6, 30]), "canal_isthmus": np.array([0.0, 0, -105])}  # fmt: skip
     marks = {
-        name: {"at_mm": pose().apply(p).round(2).tolist(), "sigma_mm": 0.4, "method": "sphere_fit" if i == 0 else "section"}
+        name: {
+            "at_mm": pose().apply(p).round(2).tolist(),
+            "sigma_mm": 0.4,
+            "method": "sphere_fit" if i == 0 else "section",
+        }
         for i, (name, p) in enumerate(at.items())
     }
     measures = {
@@ -177,25 +180,56 @@ def manifest_json(status: str = "ok") -> dict:
     """A manifest with one failed check when status says so, and one flag."""
     failed = status != "ok"
     rows = [
-        ("canal_fill", 86.2, "%", 80, ">=", True, "Khalily 1996"), ("gap_p95", 0.93, "mm", 1.0, "<=", True, "Dalton 1995"),
+        ("canal_fill", 86.2, "%", 80, ">=", True, "Khalily 1996"),
+        ("gap_p95", 0.93, "mm", 1.0, "<=", True, "Dalton 1995"),
         ("cortex_left", 1.7 if failed else 2.6, "mm", 2.0, ">=", not failed, "project limit"),
         ("head_centre", 0.84, "mm", 2.0, "<=", True, "project limit"),
-        ("pore_size_min", 640, "um", 300, ">=", True, "Taniguchi 2016"), ("strut_min", 340, "um", 300, ">=", True, "machine profile"),
+        ("pore_size_min", 640, "um", 300, ">=", True, "Taniguchi 2016"),
+        ("strut_min", 340, "um", 300, ">=", True, "machine profile"),
         ("trapped_powder", 0, "mm3", 0, "<=", True, "ASTM F3335"),
-    ]  # fmt: skip
+    ]
     checks = [dict(zip(("name", "value", "unit", "limit", "sense", "passed", "source"), row)) for row in rows]
-    checks.append({"name": "slice_spacing", "value": 1.1, "unit": "mm", "limit": 1.0, "sense": "<=", "passed": False,
-                   "source": "project limit", "severity": "flag"})  # fmt: skip
+    checks.append(
+        {
+            "name": "slice_spacing",
+            "value": 1.1,
+            "unit": "mm",
+            "limit": 1.0,
+            "sense": "<=",
+            "passed": False,
+            "source": "project limit",
+            "severity": "flag",
+        }
+    )
     return {
-        "implantforge": "0.1.0", "implant": "hip_stem", "side": "left", "status": status,
-        "ct": {"series_uid_hash": "5f2c" * 16, "shape": [482, 482, 361], "spacing_mm": [0.85, 0.85, 1.1], "verdict": "flagged",
-               "reasons": ["slice spacing 1.10 mm is over 1.00 mm: planning only above 1.25 mm"]},
+        "implantforge": "0.1.0",
+        "implant": "hip_stem",
+        "side": "left",
+        "status": status,
+        "ct": {
+            "series_uid_hash": "5f2c" * 16,
+            "shape": [482, 482, 361],
+            "spacing_mm": [0.85, 0.85, 1.1],
+            "verdict": "flagged",
+            "reasons": ["slice spacing 1.10 mm is over 1.00 mm: planning only above 1.25 mm"],
+        },
         "stages": [{"name": "load", "seconds": 2.1, "cached": False}, {"name": "fit", "seconds": 9.9, "cached": True}],
         "peak_memory_mb": 2210,
-        "metrics": {"part_volume_mm3": 30120.4, "part_mass_g": 133.4, "solid_equivalent_mass_g": 161.9, "mass_saving_pct": 17.6,
-                    "lattice_porosity_pct": 69.8, "lattice_pore_size_um": 655, "lattice_wall_um": 352, "triangles": 2013344,
-                    "bone_overlap_mm3": 214.0, "process_powder_loss_pct": 2.9, "total_additive_waste_pct": 17.7,
-                    "buy_to_fly": 1.22, "milled_waste_pct": 88.7},
+        "metrics": {
+            "part_volume_mm3": 30120.4,
+            "part_mass_g": 133.4,
+            "solid_equivalent_mass_g": 161.9,
+            "mass_saving_pct": 17.6,
+            "lattice_porosity_pct": 69.8,
+            "lattice_pore_size_um": 655,
+            "lattice_wall_um": 352,
+            "triangles": 2013344,
+            "bone_overlap_mm3": 214.0,
+            "process_powder_loss_pct": 2.9,
+            "total_additive_waste_pct": 17.7,
+            "buy_to_fly": 1.22,
+            "milled_waste_pct": 88.7,
+        },
         "checks": checks,
         "assumptions": [
             {"name": "titanium density", "value": 4.43, "unit": "g/cm3", "tag": "M", "source": "ISO 5832-3"},
@@ -203,15 +237,25 @@ def manifest_json(status: str = "ok") -> dict:
             {"name": "remaining cortex", "value": 2.0, "unit": "mm", "tag": "P", "source": "project default"},
             {"name": "powder loss", "value": 0.03, "unit": "1", "tag": "P", "source": "machine profile, not measured"},
         ],
-        "machined": [{"name": "taper 12/14", "angle_deg": 5.667, "small_diameter_mm": 12.7, "length_mm": 14.0, "stock_mm": 0.7,
-                      "tolerance": "angle +-4', roundness 8 um"}],
+        "machined": [
+            {
+                "name": "taper 12/14",
+                "angle_deg": 5.667,
+                "small_diameter_mm": 12.7,
+                "length_mm": 14.0,
+                "stock_mm": 0.7,
+                "tolerance": "angle +-4', roundness 8 um",
+            }
+        ],
         "part": {"build_direction": [0.1, 0.0, 0.995], "frame": "LPS mm"},
         "inputs": [{"path": "Ivanenko_Petro/CT", "sha256": "ab" * 32}],
         "files": [],
-    }  # fmt: skip
+    }
 
 
-def make(folder: Path, *, status: str = "ok", part_h_mm: float = 1.0, cell_mm: float = 5.0, ct_h_mm: float = 1.6) -> Path:
+def make(
+    folder: Path, *, status: str = "ok", part_h_mm: float = 1.0, cell_mm: float = 5.0, ct_h_mm: float = 1.6
+) -> Path:
     """Write a whole Run folder (without report.html) and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     v, f = _mesh(bone, [-68, -36, -SHAFT_MM - 4], [36, 30, 64], 1.5)
@@ -227,7 +271,11 @@ def make(folder: Path, *, status: str = "ok", part_h_mm: float = 1.0, cell_mm: f
     (folder / "recipe.toml").write_text('implant = "hip_stem"\n')
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"):
         data = path.read_bytes()
-        row = {"path": path.relative_to(folder).as_posix(), "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        row = {
+            "path": path.relative_to(folder).as_posix(),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+        }
         manifest["files"].append(row)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

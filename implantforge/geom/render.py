@@ -33,7 +33,7 @@ _RAYS_AT_ONCE = 400_000
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A parallel eye: centre_mm is in the middle of the picture, right/up/look are unit vectors, size is (height, width)."""
+    """A parallel eye: centre_mm is mid-picture, right/up/look are unit vectors, size is (height, width) in pixels."""
 
     centre_mm: Array
     right: Array
@@ -57,7 +57,7 @@ class Camera:
 
 
 def direction(vector: Array) -> str:
-    """Letters of a patient direction, the strongest first: 'L', 'R', 'A', 'P', 'S', 'I', or 'LA' when it lies between."""
+    """Letters of a patient direction, the strongest first: one of L R A P S I, or two ('LA') when it lies between."""
     unit = np.asarray(vector, float) / np.linalg.norm(vector)
     order = np.argsort(-np.abs(unit), kind="stable")
     names = ("LR", "PA", "SI")
@@ -94,10 +94,11 @@ def camera(
     with mm_per_px the scale is kept and only the centre is found."""
     look, up = look_up(view, side)
     right = np.cross(look, up)
-    points = around if isinstance(around, np.ndarray) else np.concatenate([m.vertices for m in around])
+    clouds = [around] if isinstance(around, np.ndarray) else [m.vertices for m in around]
     axes = np.array([right, up, look])
-    local = points @ axes.T
-    lo, hi = local.min(axis=0), local.max(axis=0)
+    along = [[cloud @ axis for cloud in clouds] for axis in axes]
+    lo = np.array([min(a.min() for a in cloud) for cloud in along])
+    hi = np.array([max(a.max() for a in cloud) for cloud in along])
     height, width = (size, size) if isinstance(size, int) else size
     if mm_per_px is None:
         mm_per_px = float(max((hi - lo)[0] / width, (hi - lo)[1] / height, 1e-6) * (1 + 2 * margin))
@@ -112,25 +113,26 @@ def render(
     side: str | None = None,
     samples: int = 2,
     occlusion_mm: float = 20.0,
+    rays: int = 64,
     background: Colour = (1.0, 1.0, 1.0),
 ) -> NDArray[np.uint8]:
     """A shaded picture (H,W,3).
 
     Each layer is (mesh, rgb 0..1, alpha, paint): paint is None, a colour per vertex (n,3), or a function from points
     (n,3) mm to colours (n,3). Layers with alpha < 1 are seen through, denser where the surface turns away.
-    samples squared rays go through each pixel; occlusion_mm is how far a surface shades its neighbours (0: not at all).
+    samples squared rays go through each pixel; occlusion_mm is how far a surface shades its neighbours (0: not at
+    all), tested in `rays` directions.
     """
     eye = view if isinstance(view, Camera) else camera([m[0] for m in meshes], view, size, side=side)
     height, width = eye.size
-    layers = [(_traced(mesh), np.array(rgb, np.float32), alpha, paint) for mesh, rgb, alpha, paint in meshes]
-    layers = [layer for layer in layers if layer[0] is not None]
+    layers = [(_traced(m), np.array(rgb, np.float32), alpha, paint) for m, rgb, alpha, paint in meshes if len(m.faces)]
     out = np.empty((height, width, 3), np.float32)
     rows = max(_RAYS_AT_ONCE // (width * samples * samples), 1)
     far = max((layer[0].radius_mm + np.linalg.norm(layer[0].centre - eye.centre_mm) for layer in layers), default=1.0)
     for top in range(0, height, rows):
         count = min(rows, height - top)
         origins = _origins(eye, top, count, samples) - eye.look * far
-        colours = _shade(layers, origins, eye, np.array(background, np.float32), occlusion_mm, samples)
+        colours = _shade(layers, origins, eye, np.array(background, np.float32), (occlusion_mm, rays), samples)
         out[top : top + count] = colours.reshape(count, samples, width, samples, 3).mean(axis=(1, 3))
     return (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -145,7 +147,7 @@ def _origins(eye: Camera, top: int, count: int, samples: int) -> Array:
 
 
 def _shade(
-    layers: list, origins: Array, eye: Camera, background: NDArray, occlusion_mm: float, samples: int
+    layers: list, origins: Array, eye: Camera, background: NDArray, shadow: tuple[float, int], samples: int
 ) -> NDArray:
     """Colours (n,3) of parallel rays: the nearest opaque surface, then the translucent ones before it, far to near."""
     index = np.arange(len(origins))
@@ -160,8 +162,8 @@ def _shade(
         nearest[ray] = distance[closer]
         shade = _paint(paint, rgb, traced, at)
         light: NDArray | float = 1.0
-        if occlusion_mm:
-            light = _occlusion([layer[0] for layer in solid], at, normal, occlusion_mm, share[ray], samples**2)
+        if shadow[0]:
+            light = _occlusion([layer[0] for layer in solid], at, normal, shadow, share[ray], samples**2)
         colour[ray] = _lit(shade, normal, eye, light)
     skins = []
     for traced, rgb, alpha, paint in layers:
@@ -179,7 +181,9 @@ def _shade(
     return colour
 
 
-def _peel(traced: _Traced, rgb: NDArray, alpha: float, paint: Paint, origins: Array, eye: Camera, limit: NDArray) -> list:
+def _peel(
+    traced: _Traced, rgb: NDArray, alpha: float, paint: Paint, origins: Array, eye: Camera, limit: NDArray
+) -> list:
     """(depth, rgb, alpha) arrays of up to _PEELS surfaces of one translucent mesh that lie before the opaque ones."""
     out = []
     start = np.zeros(len(origins))
@@ -227,25 +231,29 @@ def _lit(rgb: NDArray, normal: NDArray, eye: Camera, light: NDArray | float) -> 
 
 
 def _occlusion(
-    scenes: list, at: NDArray, normal: NDArray, reach_mm: float, share: NDArray, shares: int, count: int = 64
+    scenes: list, at: NDArray, normal: NDArray, shadow: tuple[float, int], share: NDArray, shares: int
 ) -> NDArray:
-    """Share of the sky each point sees within reach_mm, cosine weighted, from directions fixed in the patient frame.
+    """Share of the sky each point sees within the reach, cosine weighted, from directions fixed in the patient frame.
 
     The samples of one pixel split the directions between them: four times cheaper, and free of noise.
     """
+    reach_mm, count = shadow
     k = np.arange(count) + 0.5
     z, turn = 1 - 2 * k / count, k * np.pi * (3 - np.sqrt(5))
     sky = np.column_stack([np.cos(turn) * np.sqrt(1 - z * z), np.sin(turn) * np.sqrt(1 - z * z), z]).astype(np.float32)
     seen, total = np.zeros(len(at), np.float32), np.full(len(at), 1e-6, np.float32)
-    start = at[:, :3] + normal * max(2e-3, reach_mm * 1e-3)
+    start = (at[:, :3] + normal * max(2e-3, reach_mm * 1e-3)).astype(np.float32)
+    groups = [np.flatnonzero(share == s) for s in range(shares)]
+    normals = [normal[g] for g in groups]
     for number, ray in enumerate(sky):
-        weight = normal @ ray
-        up = np.flatnonzero((weight > 0.05) & (share == number % shares))
+        mine = groups[number % shares]
+        weight = normals[number % shares] @ ray
+        up, weight = mine[weight > 0.05], weight[weight > 0.05]
         free = np.ones(len(up), bool)
         for traced in scenes:
             free &= ~traced.blocked(start[up], ray, reach_mm)
-        seen[up] += weight[up] * free
-        total[up] += weight[up]
+        seen[up] += weight * free
+        total[up] += weight
     return 0.25 + 0.75 * seen / total
 
 
@@ -299,10 +307,8 @@ class _Traced:
 _SEEN: WeakKeyDictionary[Mesh, _Traced] = WeakKeyDictionary()
 
 
-def _traced(mesh: Mesh) -> _Traced | None:
-    """The mesh prepared for rays, kept as long as the mesh lives; None when it has no face."""
-    if not len(mesh.faces):
-        return None
+def _traced(mesh: Mesh) -> _Traced:
+    """The mesh prepared for rays, kept as long as the mesh lives."""
     if mesh not in _SEEN:
         _SEEN[mesh] = _Traced(mesh)
     return _SEEN[mesh]

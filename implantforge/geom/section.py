@@ -15,11 +15,12 @@ from implantforge.core import Array, GeometryError, Mesh, Volume
 def outline(mesh: Mesh, at_mm: Array, normal: Array) -> Array:
     """Straight pieces (n,2,3) mm in which the surface meets the plane; exact, unordered."""
     height = (mesh.vertices - np.asarray(at_mm)) @ np.asarray(normal, float)
-    over = (height >= 0)[mesh.faces]
-    count = over.sum(axis=1)
-    faces, over = mesh.faces[(count > 0) & (count < 3)], over[(count > 0) & (count < 3)]
+    side = height >= 0
+    a, b, c = (side[mesh.faces[:, i]] for i in range(3))
+    faces = mesh.faces[(a != b) | (b != c)]
     if not len(faces):
         return np.empty((0, 2, 3))
+    over = side[faces]
     # turn each triangle so that the corner alone on its side of the plane comes first
     lone = np.argmax(over == (over.sum(axis=1) == 1)[:, None], axis=1)
     a, b, c = (np.take_along_axis(faces, ((lone + k) % 3)[:, None], axis=1)[:, 0] for k in range(3))
@@ -30,7 +31,9 @@ def outline(mesh: Mesh, at_mm: Array, normal: Array) -> Array:
     return np.stack(ends, axis=1)
 
 
-def plane_hu(volume: Volume, centre_mm: Array, right: Array, up: Array, mm_per_px: float, size: tuple[int, int]) -> Array:
+def plane_hu(
+    volume: Volume, centre_mm: Array, right: Array, up: Array, mm_per_px: float, size: tuple[int, int]
+) -> Array:
     """CT numbers (height, width) float32 on a plane, linear between samples, NaN outside the scan.
 
     Pixel (row 0, column 0) is the upper left; pixel centres lie symmetrically about centre_mm.
@@ -55,7 +58,9 @@ class GapMap:
     reach_mm: float
 
     def __call__(self, points_mm: Array) -> Array:
-        """Gap in mm at points (n,3): inverse distance mean of the nearest samples, NaN farther than reach_mm from all."""
+        """Gap in mm at points (n,3): inverse distance mean of near samples, NaN where none is within reach_mm."""
+        if not len(points_mm):
+            return np.empty(0)
         distance, index = self.tree.query(points_mm, k=min(4, len(self.gap_mm)), distance_upper_bound=self.reach_mm)
         distance, index = distance.reshape(len(points_mm), -1), index.reshape(len(points_mm), -1)
         weight = np.where(np.isfinite(distance), 1 / (distance + 1e-3) ** 2, 0.0)
@@ -90,9 +95,12 @@ def coarse(mesh: Mesh, step_mm: float) -> Mesh:
 
 
 def own_plane(mesh: Mesh) -> tuple[NDArray, NDArray] | None:
-    """(normal, long axis) of the plane a long part lies in, or None when it is not clearly long. Normal looks posterior,
-    or left, or superior; the long axis looks superior, or posterior, or left: whichever it is nearest to."""
-    points = np.unique(np.round(mesh.vertices / 3.0), axis=0) * 3.0
+    """(normal, long axis) of the plane a long part lies in, or None when it is not clearly long.
+
+    Both look left, posterior or superior, whichever they are nearest to."""
+    cells = np.round((mesh.vertices - mesh.bounds[0]) / 3.0).astype(np.int64)  # thinned: a fine coat must not outweigh
+    flat = np.unique((cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2])
+    points = np.column_stack([flat >> 42, (flat >> 21) & 0x1FFFFF, flat & 0x1FFFFF]) * 3.0
     values, axes = np.linalg.eigh(np.cov(points.T))
     if len(points) < 12 or values[2] < 2.5 * values[1]:
         return None

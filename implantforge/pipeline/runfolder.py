@@ -96,14 +96,30 @@ def read_stl(path: Path) -> Mesh:
         key = bits[:, 0] * np.uint64(0x9E3779B97F4A7C15)
         key = (key ^ (key >> np.uint64(29))) + bits[:, 1] * np.uint64(0xBF58476D1CE4E5B9)
         key = (key ^ (key >> np.uint64(31))) * np.uint64(0x94D049BB133111EB) + bits[:, 2]
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    first, inverse = _distinct(key)
     if not np.array_equal(corners[first][inverse], corners):  # two corners, one key: practically never
         _, first, inverse = np.unique(corners, axis=0, return_index=True, return_inverse=True)
     return Mesh(corners[first], inverse.reshape(-1, 3).astype(np.int32))
 
 
+def _distinct(key: NDArray[np.uint64]) -> tuple[NDArray, NDArray]:
+    """Index of one of each distinct key in rising order, and for every entry its number: np.unique in half the time."""
+    order = np.argsort(key)
+    run = key[order]
+    new = np.empty(len(run), bool)
+    new[:1] = True
+    np.not_equal(run[1:], run[:-1], out=new[1:])
+    inverse = np.empty(len(run), np.int32)
+    inverse[order] = np.cumsum(new, dtype=np.int32) - 1
+    return order[new], inverse
+
+
 def _ascii_stl(path: Path) -> Mesh:
-    words = [line.split()[1:4] for line in path.read_text("ascii", "strict").splitlines() if line.strip().startswith("vertex")]
+    words = [
+        line.split()[1:4]
+        for line in path.read_text("ascii", "strict").splitlines()
+        if line.strip().startswith("vertex")
+    ]
     if not words or len(words) % 3:
         raise InputError("neither a binary nor an ASCII STL")
     corners, inverse = np.unique(np.array(words, float), axis=0, return_inverse=True)

@@ -61,17 +61,34 @@ def _content(run: RunFolder) -> dict[str, Any]:
     ct = run.manifest.get("ct") or {}
     name = f"{words.label(implant)}{', ' + side if side else ''}"
     return {
-        "title": name, "title_uk": ", ".join(filter(None, (words.ukrainian(implant), words.ukrainian(side)))),
-        "verdict": tables.verdict(run, rows), "summary": tables.summary(run), "reason": str(run.fit.get("reason") or ""),
-        "pictures": pictures, "checks": rows, "alt_heads": heads, "alternatives": alternatives,
-        "metrics": tables.metric_rows(run), "waste": tables.waste(run), "anatomy": tables.anatomy(run),
-        "ct": {"verdict": ct.get("verdict"), "reasons": list(ct.get("reasons") or ()),
-               "shape": " × ".join(map(str, ct.get("shape") or ())),
-               "spacing": " × ".join(f"{s:g}" for s in ct.get("spacing_mm") or ()), "hash": ct.get("series_uid_hash")},
-        "assumptions": tables.assumptions(run), "machined": tables.machined(run), "files": tables.files(run),
-        "inputs": tables.inputs(run), "versions": tables.versions(run), "missing": dict(run.missing),
-        "build": (run.manifest.get("part") or {}).get("build_direction"), "number": words.number,
-    }  # fmt: skip
+        "title": name,
+        "title_uk": ", ".join(filter(None, (words.ukrainian(implant), words.ukrainian(side)))),
+        "verdict": tables.verdict(run, rows),
+        "summary": tables.summary(run),
+        "reason": str(run.fit.get("reason") or ""),
+        "pictures": pictures,
+        "checks": rows,
+        "alt_heads": heads,
+        "alternatives": alternatives,
+        "metrics": tables.metric_rows(run),
+        "waste": tables.waste(run),
+        "anatomy": tables.anatomy(run),
+        "ct": {
+            "verdict": ct.get("verdict"),
+            "reasons": list(ct.get("reasons") or ()),
+            "shape": " × ".join(map(str, ct.get("shape") or ())),
+            "spacing": " × ".join(f"{s:g}" for s in ct.get("spacing_mm") or ()),
+            "hash": ct.get("series_uid_hash"),
+        },
+        "assumptions": tables.assumptions(run),
+        "machined": tables.machined(run),
+        "files": tables.files(run),
+        "inputs": tables.inputs(run),
+        "versions": tables.versions(run),
+        "missing": dict(run.missing),
+        "build": (run.manifest.get("part") or {}).get("build_direction"),
+        "number": words.number,
+    }
 
 
 def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
@@ -79,7 +96,15 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
     from implantforge.report import charts, pictures, slices, tables
 
     part, bones, gaps = run.part, run.bones, _gaps(run)
-    out: dict[str, Any] = {"in_bone": [], "alone": [], "heat": [], "planes": [], "axial": [], "histogram": "", "why": {}}
+    out: dict[str, Any] = {
+        "in_bone": [],
+        "alone": [],
+        "heat": [],
+        "planes": [],
+        "axial": [],
+        "histogram": "",
+        "why": {},
+    }
     why = out["why"]
     if part is not None and not len(part.faces):
         run.missing["part.stl"], part = "part.stl holds no triangle", None
@@ -106,7 +131,7 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
     ct = run.ct
     if part is not None and ct is not None:
         levels = slices.levels(part)
-        out["planes"] = slices.planes(ct, part, bones, levels)
+        out["planes"] = slices.planes(ct, part, light, bones, levels)
         out["axial"] = slices.axial(ct, part, bones, levels)
     elif ct is None:
         why["ct"] = run.missing.get("ct.nrrd", "ct.nrrd is not in this run")

@@ -31,8 +31,8 @@ def font(size: int, bold: bool = False) -> Any:
 def write(image: Image.Image, xy: tuple[float, float], text: str, *, size: int = 17, anchor: str = "mm",
           ink: tuple = INK, halo: tuple | None = PAPER, bold: bool = False) -> None:  # fmt: skip
     """Text with a halo, readable on light and dark."""
-    stroke = {"stroke_width": 2, "stroke_fill": halo} if halo else {}
-    ImageDraw.Draw(image).text(xy, text, font=font(size, bold), fill=ink, anchor=anchor, **stroke)
+    ImageDraw.Draw(image).text(xy, text, font=font(size, bold), fill=ink, anchor=anchor, stroke_width=2 if halo else 0,
+                              stroke_fill=halo)  # fmt: skip
 
 
 def orient(image: Image.Image, eye: Camera, ink: tuple = INK, halo: tuple = PAPER) -> None:
@@ -67,7 +67,9 @@ def strokes(image: Image.Image, pieces_px: Array, ink: tuple[int, int, int], wid
     image.paste(ink, mask=cover.resize(image.size, Image.Resampling.BOX))
 
 
-def colour_bar(height: int, table: NDArray, lo: float, hi: float, ticks: list[tuple[float, str]], title: str) -> Image.Image:
+def colour_bar(
+    height: int, table: NDArray, lo: float, hi: float, ticks: list[tuple[float, str]], title: str
+) -> Image.Image:
     """An upright bar: table (n,3) uint8 from lo (below) to hi, ticks at (value, text)."""
     width, top, bar = 210, 44, 26
     image = Image.new("RGB", (width, height), PAPER)
@@ -86,7 +88,9 @@ def colour_bar(height: int, table: NDArray, lo: float, hi: float, ticks: list[tu
 
 def beside(images: list[Image.Image], gap: int = 8) -> Image.Image:
     """Pictures in one row on white, tops level."""
-    out = Image.new("RGB", (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)), PAPER)
+    out = Image.new(
+        "RGB", (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)), PAPER
+    )
     x = 0
     for image in images:
         out.paste(image, (x, 0))

@@ -14,7 +14,7 @@ from implantforge.geom.section import outline, own_plane, plane_hu
 from implantforge.report import canvas
 from implantforge.report.pictures import Picture
 
-WINDOW_HU, LEVEL_HU = 2000.0, 400.0
+WINDOW_HU, LEVEL_HU = 2400.0, 600.0
 IMPLANT_INK, BONE_INK, LEVEL_INK = (255, 150, 30), (70, 200, 215), (245, 245, 130)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 _OUTSIDE = 66
@@ -30,7 +30,7 @@ def grey(hu: Array) -> NDArray[np.uint8]:
 def section(ct: Volume, part: Mesh | None, bones: Mapping[str, Mesh], eye: Camera) -> Image.Image:
     """The CT in the plane of the eye, outlines of bones (thin) and of the implant on top."""
     image = Image.fromarray(grey(plane_hu(ct, eye.centre_mm, eye.right, eye.up, eye.mm_per_px, eye.size)))
-    meshes = [(m, BONE_INK, 1.0) for m in bones.values()] + ([(part, IMPLANT_INK, 1.7)] if part else [])
+    meshes = [(m, BONE_INK, 1.3) for m in bones.values()] + ([(part, IMPLANT_INK, 1.7)] if part else [])
     for mesh, ink, width in meshes:
         pieces = outline(mesh, eye.centre_mm, eye.look)
         pixels = eye.to_pixel(pieces.reshape(-1, 3)).reshape(-1, 2, 2)
@@ -51,33 +51,36 @@ def centre(part: Mesh) -> Array:
     return np.median(part.vertices[:: max(len(part.vertices) // 200_000, 1)], axis=0)
 
 
-def planes(ct: Volume, part: Mesh, bones: Mapping[str, Mesh], levels_mm: Array) -> list[Picture]:
-    """Coronal, sagittal, axial through the implant, and its own plane when it is long."""
+def planes(ct: Volume, part: Mesh, light: Mesh, bones: Mapping[str, Mesh], levels_mm: Array) -> list[Picture]:
+    """Coronal and sagittal through the implant, then its own plane when it is long (slices follow it), or axial.
+    light is a coarse copy of the part, to aim with; outlines are those of the part itself."""
     middle = centre(part)
     span = part.bounds[1] - part.bounds[0]
     scale = float(max(span[2] + 36, 90.0) / 620)
-    tall, wide = 620, round((max(span[0], span[1]) + 52) / scale)
+    tall, wide = 620, round((max(span[0], span[1]) + 60) / scale)
     kinds: list[tuple[str, str, str | tuple[Array, Array]]] = [
         ("Coronal", "Корональна", "anterior"), ("Sagittal", "Сагітальна", "left"),
     ]  # fmt: skip
-    own = own_plane(part)
+    own = own_plane(light)
     if own:
         turn = np.degrees(np.arccos(min(abs(float(own[0][1])), 1.0)))
-        kinds.append((f"Implant's own plane ({turn:.0f}° from coronal)", f"Площина імпланта ({turn:.0f}° до корональної)", own))
+        kinds.append(
+            (f"Implant's own plane ({turn:.0f}° from coronal)", f"Площина імпланта ({turn:.0f}° до корональної)", own)
+        )
     out = []
     for title, title_uk, view in kinds:
-        found = camera([part], view, (tall, wide), mm_per_px=scale)
+        found = camera([light], view, (tall, wide), mm_per_px=scale)
         eye = _through(found, middle)
         image = section(ct, part, bones, eye)
         if view == "anterior":
-            _levels(image, eye, levels_mm, part)
+            _levels(image, eye, levels_mm)
         _dress(image, eye)
         out.append(Picture(canvas.png(image, 128), image.size, title, title_uk))
-    side_px = round(110 / 0.24)
-    eye = camera(middle[None], "inferior", (side_px, side_px), mm_per_px=0.24)
-    image = section(ct, part, bones, eye)
-    _dress(image, eye)
-    out.append(Picture(canvas.png(image, 128), image.size, "Axial, through the middle", "Аксіальна, через середину"))
+    if own is None:
+        eye = camera(middle[None], "inferior", (tall, tall), mm_per_px=scale)
+        image = section(ct, part, bones, eye)
+        _dress(image, eye)
+        out.append(Picture(canvas.png(image, 128), image.size, "Axial", "Аксіальна"))
     return out
 
 
@@ -87,13 +90,13 @@ def _through(eye: Camera, point: Array) -> Camera:
     return Camera(moved, eye.right, eye.up, eye.look, eye.mm_per_px, eye.size)
 
 
-def _levels(image: Image.Image, eye: Camera, levels_mm: Array, part: Mesh) -> None:
+def _levels(image: Image.Image, eye: Camera, levels_mm: Array) -> None:
     """Ticks and numbers of the axial slices at the right edge."""
     for number, z in enumerate(levels_mm, 1):
         y = float(eye.to_pixel(np.array([[*eye.centre_mm[:2], z]]))[0, 1])
-        ends = np.array([[[image.width - 62, y], [image.width - 34, y]]])
-        canvas.strokes(image, ends, LEVEL_INK, 1.6)
-        canvas.write(image, (image.width - 74, y), str(number), size=15, ink=LEVEL_INK, halo=BLACK, bold=True)
+        ends = np.array([[[image.width - 22, y], [image.width, y]]])
+        canvas.strokes(image, ends, LEVEL_INK, 2)
+        canvas.write(image, (image.width - 32, y), str(number), size=15, ink=LEVEL_INK, halo=BLACK, bold=True)
 
 
 def levels(part: Mesh, count: int = 6) -> Array:
@@ -108,7 +111,9 @@ def axial(ct: Volume, part: Mesh, bones: Mapping[str, Mesh], levels_mm: Array) -
     top = part.bounds[1, 2]
     for number, z in enumerate(levels_mm, 1):
         pieces = outline(part, np.array([0, 0, z]), np.array([0.0, 0, 1]))
-        at = (pieces.reshape(-1, 3).min(axis=0) + pieces.reshape(-1, 3).max(axis=0)) / 2 if len(pieces) else centre(part)
+        at = (
+            (pieces.reshape(-1, 3).min(axis=0) + pieces.reshape(-1, 3).max(axis=0)) / 2 if len(pieces) else centre(part)
+        )
         eye = camera(np.array([[at[0], at[1], z]]), "inferior", (size, size), mm_per_px=scale)
         image = section(ct, part, bones, eye)
         _dress(image, eye, f"{number}")

@@ -74,14 +74,24 @@ def summary(run: RunFolder) -> list[str]:
     head = pick(m, r"head_cent(re|er)_(error|residual|shift).*mm$", r"head.*(error|residual|shift|distance).*mm$")
     if head:
         out.append(f"The centre of the head is restored to within {abs(head[1]):.1f} mm.")
-    changes = [("leg length", pick(m, r"leg_length.*mm$")), ("offset", pick(m, r"offset_(change|error|delta).*mm$", r"delta_offset"))]
+    changes = [
+        ("leg length", pick(m, r"leg_length.*mm$")),
+        ("offset", pick(m, r"offset_(change|error|delta).*mm$", r"delta_offset")),
+    ]
     told = [f"{what} changes by {found[1]:+.1f} mm".replace("-", "−") for what, found in changes if found]
     if told:
-        out.append((" and ".join(told) + ".").capitalize())
+        out.append(
+            f"{' and '.join(told)}.".replace("leg", "Leg", 1)
+            if told[0].startswith("leg")
+            else f"{' and '.join(told)}.".replace("offset", "Offset", 1)
+        )
     fill = pick(m, r"fill_mid.*pct$", r"canal_fill.*pct$", r"fill.*pct$")
     if fill:
         out.append(f"The stem fills {fill[1]:.0f} % of the canal{' at its middle' if 'mid' in fill[0] else ''}.")
-    gap = [(t, pick(m, p)) for t, p in (("mean {:.2f} mm", r"gap_mean_mm$"), ("{:.2f} mm or less on 95 % of the surface", r"gap_p95_mm$"))]
+    gap = [
+        (t, pick(m, p))
+        for t, p in (("mean {:.2f} mm", r"gap_mean_mm$"), ("{:.2f} mm or less on 95 % of the surface", r"gap_p95_mm$"))
+    ]
     told = [t.format(found[1]) for t, found in gap if found]
     if told:
         out.append(f"Gap to cortex: {', '.join(told)}.")
@@ -115,9 +125,11 @@ def waste(run: RunFolder) -> list[str]:
     if "mass_saving_pct" in names:
         out.append("Mass saving is measured against the same outer shape made solid, not against another product.")
     if any(re.search(r"waste|loss|buy_to_fly", n) for n in names):
-        out.append("Powder loss counts only powder that cannot be used again; total additive waste adds supports and machining "
-                   "stock. Unused powder is assumed fully reused. Milling is compared for the solid outer shape: "
-                   "a porous part cannot be milled.")  # fmt: skip
+        out.append(
+            "Powder loss counts only powder that cannot be used again; total additive waste adds supports and "
+            "machining stock. Unused powder is assumed fully reused. Milling is compared for the solid outer shape: "
+            "a porous part cannot be milled."
+        )
     return out
 
 
@@ -143,11 +155,23 @@ def anatomy(run: RunFolder) -> list[Row]:
             continue
         measures = [{"name": label(k), "uk": ukrainian(k), "value": number(v, split_unit(k)[1])}
                     for k, v in _mapping(data.get("measures")).items()]  # fmt: skip
-        marks = [{"name": label(k), "uk": ukrainian(k), "at": at_text(v.get("at_mm")), "sigma": number(v.get("sigma_mm"), "mm"),
-                  "method": str(v.get("method", "")).replace("_", " ")}
-                 for k, v in _mapping(data.get("landmarks")).items() if isinstance(v, Mapping)]  # fmt: skip
-        refused = [{"name": label(k), "uk": ukrainian(k), "why": str(v)} for k, v in _mapping(data.get("refused")).items()]
-        out.append({"bone": label(bone), "uk": ukrainian(bone), "measures": measures, "marks": marks, "refused": refused})
+        marks = [
+            {
+                "name": label(k),
+                "uk": ukrainian(k),
+                "at": at_text(v.get("at_mm")),
+                "sigma": number(v.get("sigma_mm"), "mm"),
+                "method": str(v.get("method", "")).replace("_", " "),
+            }
+            for k, v in _mapping(data.get("landmarks")).items()
+            if isinstance(v, Mapping)
+        ]
+        refused = [
+            {"name": label(k), "uk": ukrainian(k), "why": str(v)} for k, v in _mapping(data.get("refused")).items()
+        ]
+        out.append(
+            {"bone": label(bone), "uk": ukrainian(bone), "measures": measures, "marks": marks, "refused": refused}
+        )
     return out
 
 
