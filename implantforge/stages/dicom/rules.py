@@ -92,7 +92,7 @@ _ROWS = (
     Rule("contrast", "flagged", _NAN, "", "enhanced vessels reach the HU of bone"),
     # numbers
     Rule("syntax", "refused", _NAN, "", "decoders installed: native, gdcm, openjpeg", acceptable=False),
-    Rule("bit_layout", "refused", _NAN, "", "DICOM PS3.5 8.1.1: HighBit is BitsStored - 1", acceptable=False),
+    Rule("bit_layout", "refused", _NAN, "", "DICOM PS3.5 8.1.1: HighBit is BitsStored - 1"),
     Rule("undecodable", "refused", 0, "slices", _OWN, acceptable=False),
     Rule("pixel_length", "refused", 0, "bytes", "DICOM PS3.5 section 8", acceptable=False),
     Rule("lossy", "flagged", _NAN, "", "DICOM PS3.3 C.7.6.1.1.5"),
