@@ -15,8 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from implantforge.core import GeometryError, Grid, InputError, Mesh, Pose, Volume
-from implantforge.geom import render, section
-from implantforge.pipeline.runfolder import RunFolder, read_nrrd, read_stl
+from implantforge.geom import render, viewing
+from implantforge.geom.sections import section
+from implantforge.pipeline.runfolder import RunFolder, read_stl
+from implantforge.stages.labels import read_volume
 
 
 def sphere(radius: float, centre: tuple[float, float, float] = (0, 0, 0)) -> Mesh:
@@ -97,11 +99,11 @@ class TestRender:
 
 class TestSection:
     def test_outline_of_a_ball_is_its_circle(self) -> None:
-        pieces = section.outline(sphere(10, (1, 2, 3)), np.array([0, 0, 9.0]), np.array([0, 0, 1.0]))
+        pieces = section(sphere(10, (1, 2, 3)), np.array([0, 0, 9.0]), np.array([0, 0, 1.0]))[0]
         radius = np.hypot(pieces[..., 0] - 1, pieces[..., 1] - 2)
         assert np.abs(radius - 8).max() < 0.03
         assert np.linalg.norm(pieces[:, 0] - pieces[:, 1], axis=1).sum() == pytest.approx(16 * np.pi, rel=2e-3)
-        assert len(section.outline(sphere(10), np.array([0, 0, 11.0]), np.array([0, 0, 1.0]))) == 0
+        assert len(section(sphere(10), np.array([0, 0, 11.0]), np.array([0, 0, 1.0]))[0]) == 0
 
     def test_plane_shows_linear_hu_exactly_and_outside_as_nan(self) -> None:
         turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
@@ -110,30 +112,30 @@ class TestSection:
         slope = np.array([3.0, -7.0, 5.0])
         hu = (grid.to_patient(index) @ slope).round().astype(np.int16).reshape(grid.shape)
         centre = grid.to_patient(np.array([[20, 10, 15.0]]))[0]
-        got = section.plane_hu(Volume(grid, hu), centre, np.array([1.0, 0, 0]), np.array([0, 0, 1.0]), 0.5, (20, 30))
+        got = viewing.plane_hu(Volume(grid, hu), centre, np.array([1.0, 0, 0]), np.array([0, 0, 1.0]), 0.5, (20, 30))
         x, y = (np.arange(30) - 14.5) * 0.5, (9.5 - np.arange(20)) * 0.5
         assert np.abs(got - (centre @ slope + x * 3 + y[:, None] * 5)).max() <= 1.0
-        far = section.plane_hu(
+        far = viewing.plane_hu(
             Volume(grid, hu), centre + np.array([500, 0, 0]), np.array([1.0, 0, 0]), np.array([0, 0, 1.0]), 1, (4, 4)
         )
         assert np.isnan(far).all()
 
     def test_gap_map_keeps_samples_and_knows_its_reach(self) -> None:
         points = np.random.default_rng(0).uniform(-10, 10, (500, 3))
-        gaps = section.gap_map(points, points[:, 0])
+        gaps = viewing.gap_map(points, points[:, 0])
         assert np.allclose(gaps(points), points[:, 0], atol=0.02)
         assert np.isnan(gaps(np.array([[60.0, 0, 0]]))).all()
         with pytest.raises(GeometryError):
-            section.gap_map(np.empty((0, 3)), np.empty(0))
+            viewing.gap_map(np.empty((0, 3)), np.empty(0))
 
     def test_own_plane_of_a_long_part(self) -> None:
         flat = np.random.default_rng(1).uniform(-1, 1, (4000, 3)) * [20, 3, 90]
         angle = np.radians(20)
         turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-        found = section.own_plane(Mesh(flat @ turn.T, [[0, 1, 2]]))
+        found = viewing.own_plane(Mesh(flat @ turn.T, [[0, 1, 2]]))
         assert found is not None
         assert found[0] @ turn[:, 1] > 0.99 and found[1][2] > 0.99
-        assert section.own_plane(sphere(20)) is None
+        assert viewing.own_plane(sphere(20)) is None
 
 
 class TestRunFolder:
@@ -162,9 +164,9 @@ class TestRunFolder:
         flipped = {**plain, "space directions": np.diag([-1.0, 2, 3]), "space origin": [11, 20, 30]}
         for name, header, values in (("a", plain, data), ("b", ras, data), ("c", flipped, data[::-1])):
             nrrd.write(str(tmp_path / f"{name}.nrrd"), np.ascontiguousarray(values), header)
-        want = read_nrrd(tmp_path / "a.nrrd")
+        want = read_volume(tmp_path / "a.nrrd")
         for name in "bc":
-            got = read_nrrd(tmp_path / f"{name}.nrrd")
+            got = read_volume(tmp_path / f"{name}.nrrd")
             assert np.array_equal(got.hu, want.hu)
             assert np.allclose(got.grid.affine, want.grid.affine)
 

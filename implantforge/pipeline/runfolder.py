@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, Grid, ImplantForgeError, InputError, Mesh, Pose, Volume
+from implantforge.core import GeometryError, InputError, Mesh, Volume
+from implantforge.geom.viewing import GapMap, gap_map
 
 _T = TypeVar("_T")
 
@@ -61,7 +62,19 @@ class RunFolder:
     @cached_property
     def ct(self) -> Volume | None:
         """ct.nrrd as a Volume on an LPS grid."""
-        return self._read("ct.nrrd", read_nrrd)
+        from implantforge.stages.labels import read_volume
+
+        return self._read("ct.nrrd", read_volume)
+
+    @cached_property
+    def gaps(self) -> GapMap | None:
+        """The gaps of fit.json, readable anywhere near the implant; None when there are none."""
+        samples = self.fit.get("gap_samples")
+        try:
+            return gap_map(samples["points_mm"], samples["gap_mm"]) if isinstance(samples, dict) else None
+        except (KeyError, TypeError, ValueError, GeometryError) as error:
+            self.missing["gap_samples"] = f"gap samples of fit.json cannot be read ({type(error).__name__}: {error})"
+            return None
 
     @cached_property
     def bones(self) -> dict[str, Mesh]:
@@ -124,34 +137,3 @@ def _ascii_stl(path: Path) -> Mesh:
         raise InputError("neither a binary nor an ASCII STL")
     corners, inverse = np.unique(np.array(words, float), axis=0, return_inverse=True)
     return Mesh(corners, inverse.reshape(-1, 3).astype(np.int32))
-
-
-def read_nrrd(path: Path) -> Volume:
-    """CT numbers on an LPS grid; a RAS file is turned to LPS, a left-handed grid is stored the other way round."""
-    import nrrd
-
-    data, header = nrrd.read(str(path))
-    grid, data = nrrd_grid(header, data)
-    return Volume(grid, np.ascontiguousarray(data).astype(np.int16, copy=False))
-
-
-def nrrd_grid(header: dict[str, Any], data: NDArray) -> tuple[Grid, NDArray]:
-    """Grid and data [i,j,k] from an NRRD header. InputError when it has no three space directions at right angles."""
-    directions: Array = np.array(header.get("space directions", []), float)
-    if directions.shape != (3, 3) or data.ndim != 3:
-        raise InputError(f"no volume with three space directions (shape {data.shape})")
-    space = str(header.get("space", "left-posterior-superior")).lower()
-    turn = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1),
-            "ras": (-1, -1, 1), "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1)}.get(space)  # fmt: skip
-    if turn is None:
-        raise InputError(f"space {space!r} is not known")
-    axes, origin = directions * turn, np.array(header.get("space origin", np.zeros(3)), float) * turn
-    if np.linalg.det(axes) < 0:
-        origin, data = origin + axes[0] * (data.shape[0] - 1), data[::-1]
-        axes = axes * [[-1], [1], [1]]
-    spacing = np.linalg.norm(axes, axis=1)
-    try:
-        pose = Pose((axes / spacing[:, None]).T, origin)
-    except ImplantForgeError as error:
-        raise InputError(f"space directions are not at right angles: {error}") from error
-    return Grid(pose, spacing, data.shape), data

@@ -95,7 +95,7 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
     """Lists of pictures by section; an empty list where the pieces are missing, the reason under 'why'."""
     from implantforge.report import charts, pictures, slices, tables
 
-    part, bones, gaps = run.part, run.bones, _gaps(run)
+    part, bones, gaps = run.part, run.bones, run.gaps
     out: dict[str, Any] = {
         "in_bone": [],
         "alone": [],
@@ -136,13 +136,3 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
     elif ct is None:
         why["ct"] = run.missing.get("ct.nrrd", "ct.nrrd is not in this run")
     return out
-
-
-def _gaps(run: RunFolder) -> Any:
-    from implantforge.geom.section import gap_map
-
-    samples = run.fit.get("gap_samples") or {}
-    try:
-        return gap_map(samples["points_mm"], samples["gap_mm"])
-    except (KeyError, TypeError, ValueError, GeometryError):
-        return None

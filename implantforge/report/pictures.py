@@ -11,14 +11,12 @@ from PIL import Image
 
 from implantforge.core import Array, Mesh
 from implantforge.geom.render import Camera, Layer, camera, render
-from implantforge.geom.section import GapMap, coarse
+from implantforge.geom.viewing import GAP_STOPS, GapMap, coarse
 from implantforge.report import canvas
 
 BONE, BONE_2, TITANIUM = (0.93, 0.87, 0.74), (0.80, 0.84, 0.86), (0.66, 0.69, 0.74)
 _FINE_FACES = 600_000
 
-# mm and colour: blue is overlap (press-fit), pale is contact, yellow to dark red is a gap; safe for colour-blind eyes
-GAP_STOPS = ((-1.0, "2b4aa0"), (-0.4, "7fa9e0"), (0.0, "f3f1e2"), (0.5, "f7d070"), (1.0, "e8743b"), (2.0, "8e1022"))
 GAP_LO, GAP_HI = GAP_STOPS[0][0], GAP_STOPS[-1][0]
 UNKNOWN = (0.72, 0.73, 0.75)
 
@@ -42,7 +40,7 @@ class Picture:
 def gap_table(count: int = 240) -> NDArray[np.uint8]:
     """Colours (count,3) from GAP_LO to GAP_HI."""
     at = np.linspace(GAP_LO, GAP_HI, count)
-    stops = np.array([[int(c[i : i + 2], 16) for i in (0, 2, 4)] for _, c in GAP_STOPS], float)
+    stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for _, c in GAP_STOPS], float)
     where = [mm for mm, _ in GAP_STOPS]
     return np.column_stack([np.interp(at, where, stops[:, i]) for i in range(3)]).round().astype(np.uint8)
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from implantforge.core import Array, Mesh, Volume
+from implantforge.geom import sections
 from implantforge.geom.render import Camera, camera
-from implantforge.geom.section import outline, own_plane, plane_hu
+from implantforge.geom.viewing import own_plane, plane_hu
 from implantforge.report import canvas
 from implantforge.report.pictures import Picture
 
@@ -32,7 +33,7 @@ def section(ct: Volume, part: Mesh | None, bones: Mapping[str, Mesh], eye: Camer
     image = Image.fromarray(grey(plane_hu(ct, eye.centre_mm, eye.right, eye.up, eye.mm_per_px, eye.size)))
     meshes = [(m, BONE_INK, 1.3) for m in bones.values()] + ([(part, IMPLANT_INK, 1.7)] if part else [])
     for mesh, ink, width in meshes:
-        pieces = outline(mesh, eye.centre_mm, eye.look)
+        pieces = sections.section(mesh, eye.centre_mm, eye.look)[0]
         pixels = eye.to_pixel(pieces.reshape(-1, 3)).reshape(-1, 2, 2)
         inside = ((pixels > -20) & (pixels < [eye.size[1] + 20, eye.size[0] + 20])).all(axis=(1, 2))
         canvas.strokes(image, pixels[inside], ink, width)
@@ -110,7 +111,7 @@ def axial(ct: Volume, part: Mesh, bones: Mapping[str, Mesh], levels_mm: Array) -
     out, size, scale = [], 320, 64 / 320
     top = part.bounds[1, 2]
     for number, z in enumerate(levels_mm, 1):
-        pieces = outline(part, np.array([0, 0, z]), np.array([0.0, 0, 1]))
+        pieces = sections.section(part, np.array([0, 0, z]), np.array([0.0, 0, 1]))[0]
         at = (
             (pieces.reshape(-1, 3).min(axis=0) + pieces.reshape(-1, 3).max(axis=0)) / 2 if len(pieces) else centre(part)
         )

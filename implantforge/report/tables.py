@@ -54,6 +54,8 @@ def verdict(run: RunFolder, rows: list[Row]) -> tuple[str, str, str]:
     if failed or run.manifest.get("status") == "check_failed":
         n = failed or 1
         return "fail", f"{n} check{'s' * (n > 1)} FAILED: not for manufacture as it is", f"НЕ пройдено перевірок: {n}"
+    if run.manifest.get("status") == "planned":
+        return "flag", "planned: there is no part yet", "лише план: виробу ще немає"
     if not run.manifest:
         return "flag", "unfinished: this run has no manifest", "незавершено: немає маніфесту"
     if not rows:
@@ -97,7 +99,7 @@ def summary(run: RunFolder) -> list[str]:
         out.append(f"Gap to cortex: {', '.join(told)}.")
     contact = pick(m, r"contact_pct$")
     if contact:
-        out.append(f"{contact[1]:.0f} % of the surface is in contact.")
+        out.append(f"{contact[1]:.0f} % of the surface is counted as contact.")
     mass, saving = pick(m, r"^part_mass_g$"), pick(m, r"^mass_saving_pct$")
     if mass:
         lighter = f", {saving[1]:.0f} % lighter than the same outer shape made solid" if saving else ""
@@ -176,9 +178,9 @@ def anatomy(run: RunFolder) -> list[Row]:
 
 
 def assumptions(run: RunFolder) -> list[Row]:
-    """Values that stand on a named source [M] or on a judgement [P]."""
+    """Values that were not measured on the patient, with the tag of what they stand on."""
     return [
-        {"name": label(a.get("name", "?")), "value": number(a.get("value"), unit_of(a.get("unit") or "")),
+        {"name": _dotted(a.get("name", "?")), "value": number(a.get("value"), unit_of(a.get("unit") or "")),
          "tag": str(a.get("tag") or "P").strip("[]"), "source": a.get("source") or "no source given"}
         for a in rows_of(run.manifest.get("assumptions"))
     ]  # fmt: skip
@@ -224,6 +226,12 @@ def gap_limit(run: RunFolder) -> float | None:
         if "gap" in str(item.get("name")) and item.get("unit") == "mm" and isinstance(item.get("limit"), int | float):
             return float(item["limit"])
     return None
+
+
+def _dotted(name: Any) -> str:
+    """'Neck diameter (params)' from 'params.neck_diameter_mm'."""
+    group, _, last = str(name).rpartition(".")
+    return f"{label(last)} ({group})" if group else label(last)
 
 
 def at_text(point: Any) -> str:

@@ -103,7 +103,7 @@ def _letters(plotter: Any, scene: Any) -> None:
         way, up = look_up(view)
         right = np.cross(way, up)
         marks = [(direction(-right), (0.015, 0.48)), (direction(right), (0.955, 0.48)), (direction(up), (0.485, 0.92)),
-                 (direction(-up), (0.485, 0.015))]  # fmt: skip
+                 (direction(-up), (0.485, 0.015 if plotter.off_screen else 0.075))]  # fmt: skip
         for letter, place in marks:
             plotter.add_text(
                 letter,
@@ -138,8 +138,7 @@ def _marker(plotter: Any) -> None:
             getattr(cube, f"Get{axis}{way}FaceProperty")().SetColor(0.1, 0.12, 0.16)
     cube.GetCubeProperty().SetColor(0.82, 0.85, 0.88)
     cube.GetTextEdgesProperty().SetColor(0.15, 0.18, 0.22)
-    cube.SetXFaceTextRotation(90)
-    cube.SetZFaceTextRotation(0)
+    cube.SetZFaceTextRotation(90)
     plotter.add_orientation_widget(cube, interactive=False, viewport=(0.84, 0.06, 0.98, 0.18))
 
 
@@ -192,10 +191,13 @@ def _controls(plotter: Any, scene: Any) -> None:
             lambda mm, axis=axis: scene.move_slice(axis, mm),
             tuple(scene.box[:, axis]),
             value=float(scene.slices_at[axis]),
-            pointa=(0.2, 0.1),
-            pointb=(0.8, 0.1),
+            pointa=(0.12, 0.035),
+            pointb=(0.88, 0.035),
+            slider_width=0.03,
+            tube_width=0.008,
             style="modern",
             fmt="%.0f mm",
+            title_height=0.02,
             color="white",
             title_color="white",
         )

@@ -8,22 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from implantforge.core import Array, ImplantForgeError, Mesh
+from implantforge.core import Array, Mesh
 from implantforge.geom.render import Camera, camera, look_up
-from implantforge.geom.section import GapMap, coarse, gap_map, outline, plane_hu
+from implantforge.geom.sections import section
+from implantforge.geom.viewing import GAP_STOPS, GapMap, coarse, plane_hu
 from implantforge.pipeline.runfolder import RunFolder
 
 BONE, TITANIUM, OUTLINE, BONE_LINE = (0.93, 0.87, 0.74), (0.72, 0.75, 0.80), (1.0, 0.60, 0.10), (0.3, 0.8, 0.85)
 PRESETS = ("anterior", "posterior", "medial", "lateral", "superior", "inferior", "iso")
-# mm and colour, as in the report
-GAP_STOPS = (
-    (-1.0, "#2b4aa0"),
-    (-0.4, "#7fa9e0"),
-    (0.0, "#f3f1e2"),
-    (0.5, "#f7d070"),
-    (1.0, "#e8743b"),
-    (2.0, "#8e1022"),
-)
 HU_RANGE = (-600.0, 1800.0)
 SLICES = {0: ("sagittal", "left"), 1: ("coronal", "anterior"), 2: ("axial", "inferior")}
 PANELS: dict[str, tuple[int, int]] = {"solid": (0, 0), "coronal": (0, 1), "sagittal": (0, 2), "axial": (1, 1)}
@@ -42,7 +34,7 @@ class Scene:
         self.exact = run.part if run.part is not None and len(run.part.faces) else None
         self.part = _light(self.exact) if self.exact else None
         self.bones = {name: _light(mesh) for name, mesh in run.bones.items()}
-        self.ct, self.gaps = run.ct, _gaps(run)
+        self.ct, self.gaps = run.ct, run.gaps
         self.shown = {"bone": True, "ct": False, "heat": False}
         self.actors: dict[str, dict[str, Any]] = {"bone": {}, "ct": {}, "heat": {}, "part": {}}
         self.box = self._box()
@@ -78,7 +70,7 @@ class Scene:
         image = _ct_image(self.ct, eye) if self.ct else None
         lines = [(f"bone {n}", m, BONE_LINE, 1.5) for n, m in self.bones.items()]
         lines += [("part", self.exact, OUTLINE, 2.5)] if self.exact else []
-        pieces = [(key, outline(mesh, eye.centre_mm, eye.look), ink, width) for key, mesh, ink, width in lines]
+        pieces = [(key, section(mesh, eye.centre_mm, eye.look)[0], ink, width) for key, mesh, ink, width in lines]
         for panel, on in panels:
             self.plotter.subplot(*PANELS[panel])
             if image is not None:
@@ -203,14 +195,6 @@ def _ct_image(ct: Any, eye: Camera) -> Any:
     sheet.dimensions = (width, height, 1)
     sheet.point_data["grey"] = np.repeat((share.ravel()[:, None] * 255).astype(np.uint8), 3, axis=1)
     return sheet
-
-
-def _gaps(run: RunFolder) -> GapMap | None:
-    samples = run.fit.get("gap_samples") or {}
-    try:
-        return gap_map(samples["points_mm"], samples["gap_mm"])
-    except (KeyError, TypeError, ValueError, ImplantForgeError):  # then there is no heat map, and the menu says so
-        return None
 
 
 def _heat(plotter: Any, part: Mesh, gaps: GapMap) -> Any:

@@ -1,4 +1,4 @@
-"""Where surfaces and planes meet: exact outlines of meshes, CT numbers on any plane, gaps carried to a surface."""
+"""What pictures need: CT numbers on a plane, gaps on a surface, coarse copies, the plane a part lies in."""
 
 from __future__ import annotations
 
@@ -10,25 +10,6 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array, GeometryError, Mesh, Volume
-
-
-def outline(mesh: Mesh, at_mm: Array, normal: Array) -> Array:
-    """Straight pieces (n,2,3) mm in which the surface meets the plane; exact, unordered."""
-    height = (mesh.vertices - np.asarray(at_mm)) @ np.asarray(normal, float)
-    side = height >= 0
-    a, b, c = (side[mesh.faces[:, i]] for i in range(3))
-    faces = mesh.faces[(a != b) | (b != c)]
-    if not len(faces):
-        return np.empty((0, 2, 3))
-    over = side[faces]
-    # turn each triangle so that the corner alone on its side of the plane comes first
-    lone = np.argmax(over == (over.sum(axis=1) == 1)[:, None], axis=1)
-    a, b, c = (np.take_along_axis(faces, ((lone + k) % 3)[:, None], axis=1)[:, 0] for k in range(3))
-    ends = []
-    for other in (b, c):
-        t = height[a] / (height[a] - height[other])
-        ends.append(mesh.vertices[a] + t[:, None] * (mesh.vertices[other] - mesh.vertices[a]))
-    return np.stack(ends, axis=1)
 
 
 def plane_hu(
@@ -47,6 +28,17 @@ def plane_hu(
     last = np.array(volume.grid.shape) - 1
     hu[((index < -0.5) | (index > last + 0.5)).any(axis=1)] = np.nan
     return hu.reshape(height, width)
+
+
+# mm and colour: blue is overlap (press-fit), pale is contact, yellow to dark red is a gap; safe for colour-blind eyes
+GAP_STOPS = (
+    (-1.0, "#2b4aa0"),
+    (-0.4, "#7fa9e0"),
+    (0.0, "#f3f1e2"),
+    (0.5, "#f7d070"),
+    (1.0, "#e8743b"),
+    (2.0, "#8e1022"),
+)
 
 
 @dataclass(frozen=True, eq=False)
