@@ -129,7 +129,7 @@ def nouns() -> dict:
         "volume": Volume(grid, np.arange(24, dtype=np.int16).reshape(2, 3, 4), "ab"),
         "labels": Labels(grid, np.ones((2, 3, 4), np.uint8), {"femur_left": 1}),
         "mesh": Mesh(np.eye(3), np.array([[0, 1, 2]])),
-        "anatomy": toy.measure(Mesh(np.eye(3), np.array([[0, 1, 2]])), "left"),
+        "anatomy": toy.measure(Mesh(np.eye(3), np.array([[0, 1, 2]])), toy.ball()[0], name="femur_left"),
         "fit": fit,
         "checks": (Check("wall", 0.3, "mm", 0.2, ">=", True, "book", at_mm=(1.0, 2.0, 3.0)),),
         "plain": {"a": [1, 2.5, None, True, "x"], "nan": float("nan"), "array": np.array([1.0, 2.0])},

@@ -102,10 +102,10 @@ def surface(volume: Volume, labels: Labels, name: str) -> Mesh:
     return meshing.polygonise(shapes.sphere(CENTRE_MM, 20.0), 2.0)
 
 
-def measure(mesh: Mesh, side: str) -> Anatomy:
-    """Stands for stages.anatomy.femur.measure."""
+def measure(mesh: Mesh, volume: Volume, *, name: str) -> Anatomy:
+    """Stands for steps.anatomy."""
     mark = Landmark("head_center", CENTRE_MM, 0.2, "sphere-lsq")
-    return Anatomy(f"femur_{side}", side, {"head_center": mark}, {"isb": Pose()}, {"head_radius_mm": 20.0},
+    return Anatomy(name, "left", {"head_center": mark}, {"isb": Pose()}, {"head_radius_mm": 20.0},
                    {"canal": np.zeros((2, 3))}, {"knee_center": "cut off"})  # type: ignore[arg-type] # fmt: skip
 
 
@@ -120,7 +120,7 @@ def fill(fit: Fit, *, implant: str, params: ToyParams, lattice: Lattice, mesh: r
 def install(monkeypatch) -> None:
     """Puts the toy in place of the registry and of the heavy steps."""
     monkeypatch.setattr(implants, "registry", lambda: {"toy": IMPLANT})
-    for name, stand_in in (("load", load), ("bones", bones), ("fill", fill), ("MEASURES", {"femur": measure})):
+    for name, stand_in in (("load", load), ("bones", bones), ("fill", fill), ("anatomy", measure)):
         monkeypatch.setattr(steps, name, stand_in)
     monkeypatch.setattr("implantforge.pipeline.build.surface.bone", surface)
     monkeypatch.setattr(steps, "identity", lambda path: TOKENS)

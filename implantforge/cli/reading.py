@@ -47,22 +47,21 @@ def inspect_(ct: Path, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 def landmarks_(meshes: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Landmarks (mm), frames and measures of bone meshes, e.g. femur_left=f.stl; STL, PLY or OBJ in LPS mm."""
-    from implantforge.pipeline import outputs, steps
+    from implantforge.pipeline import outputs
     from implantforge.pipeline.run import json_text
-    from implantforge.stages import export
+    from implantforge.stages import anatomy, export
 
     found = {}
     for word in meshes:
         name, equals, file = word.partition("=")
         if not equals:
             raise InputError(f"landmarks: {word} must look like femur_left=f.stl")
-        if not steps.measured(name) or not name.endswith(("_left", "_right")):
-            known = ", ".join(f"{kind}_left {kind}_right" for kind in steps.MEASURES)
-            raise InputError(f"landmarks: no measures for {name} (known: {known})")
-        found[name] = steps.anatomy(read_mesh(Path(file)), name=name, side="left")
-    pages = {name: outputs.anatomy_json(anatomy) for name, anatomy in found.items()}
+        if name not in anatomy.KNOWN:
+            raise InputError(f"landmarks: {name} cannot be measured (can: {', '.join(anatomy.KNOWN)})")
+        found[name] = anatomy.examine(name, read_mesh(Path(file)))
+    pages = {name: outputs.anatomy_json(page) for name, page in found.items()}
     if out is not None and out.name.endswith(".mrk.json"):
-        marks = {f"{name}.{key}": mark for name, anatomy in found.items() for key, mark in anatomy.landmarks.items()}
+        marks = {f"{name}.{key}": mark for name, page in found.items() for key, mark in page.landmarks.items()}
         export.write_markups(out, marks)
     elif out is not None:
         out.write_text(json_text(pages), encoding="utf-8")

@@ -16,6 +16,7 @@ from implantforge.pipeline.outputs import Made, ReportWriter
 from implantforge.pipeline.recipe import Recipe
 from implantforge.pipeline.run import Run
 from implantforge.stages import surface
+from implantforge.stages.anatomy import KNOWN as MEASURED
 
 OnStage = Callable[[str, Stage | None], None]
 
@@ -61,8 +62,8 @@ def plan(cache: Cache, recipe: Recipe, source: steps.Source, series: str | None,
     side = steps.side(recipe, found["names"].value, scan["laterality"].value)
     names = recipe.implant.bones(side)
     bones = {name: cache.call(f"surface {name}", surface.bone, volume, labels, name=name) for name in names}
-    anatomy = {name: cache.call(f"anatomy {name}", steps.anatomy, bones[name], name=name, side=side)
-               for name in names if steps.measured(name)}  # fmt: skip
+    anatomy = {name: cache.call(f"anatomy {name}", steps.anatomy, bones[name], volume, name=name)
+               for name in names if name in MEASURED}  # fmt: skip
     case = steps.CaseResults(side, volume, labels, bones, anatomy)
     fit = cache.call("plan", steps.plan, *case.results, implant=recipe.implant.name, case=case.names,
                      params=recipe.params.for_plan())  # fmt: skip

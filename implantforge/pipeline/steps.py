@@ -15,15 +15,14 @@ from implantforge import implants
 from implantforge.core import Anatomy, Array, Check, Design, Fit, InputError, Labels, Lattice, Mesh, Side, Volume
 from implantforge.geom import meshing
 from implantforge.implants import Case
-from implantforge.pipeline import cache, resources
+from implantforge.pipeline import cache, certify, resources
 from implantforge.pipeline.cache import Result
 from implantforge.pipeline.recipe import MeshParams, Recipe
+from implantforge.stages import anatomy as bone_anatomy
 from implantforge.stages import dicom, phantoms, printability, segment
 from implantforge.stages import orient as orienting
-from implantforge.stages.anatomy import femur
 
 ENVELOPE_H_MM = 0.6
-MEASURES: Mapping[str, Callable[[Mesh, Side], Anatomy]] = {"femur": femur.measure}
 Index = tuple[int, int, int]
 _SIDES: tuple[Side, Side] = ("left", "right")
 
@@ -105,15 +104,9 @@ def side(recipe: Recipe, found: list[str], laterality: str) -> Side:
     raise InputError(f"{implant.name}: needs {needed}; this scan shows {', '.join(found) or 'no bone'}")
 
 
-def measured(bone: str) -> bool:
-    """Whether a bone of that class name has an anatomy stage."""
-    return bone.rpartition("_")[0] in MEASURES
-
-
-def anatomy(mesh: Mesh, *, name: str, side: Side) -> Anatomy:
-    """Landmarks, frames and measures of one bone; its own side, which may be the other one than the treated side."""
-    kind, _, own = name.rpartition("_")
-    return MEASURES[kind](mesh, "left" if own == "left" else "right" if own == "right" else side)
+def anatomy(mesh: Mesh, volume: Volume, *, name: str) -> Anatomy:
+    """Landmarks, frames, measures and curves of one bone."""
+    return bone_anatomy.examine(name, mesh, volume)
 
 
 class CaseResults(NamedTuple):
@@ -165,10 +158,8 @@ def envelope(fit: Fit, *, implant: str, params: Any) -> dict[str, Any]:
 
 def fill(fit: Fit, *, implant: str, params: Any, lattice: Lattice, mesh: MeshParams) -> dict[str, Any]:
     """The part in patient LPS as `mesh`, and what was measured on its lattice as `certificate`."""
-    from implantforge.stages import lattice as lattices
-
     design: Design = replace(implants.get(implant).design(fit, params), lattice=lattice)
-    body, certificate = lattices.fill(design, h_mm=mesh.h_mm, simplify_mm=mesh.simplify_mm)
+    body, certificate = certify.metal(design, h_mm=mesh.h_mm, simplify_mm=mesh.simplify_mm)
     return {"mesh": body.moved(fit.pose), "certificate": certificate}
 
 

@@ -115,20 +115,22 @@ def material(name: str) -> Material:
 def checks(mesh: Mesh, standing: Mesh, on: Machine, found: Measured | None = None) -> tuple[Check, ...]:
     """Every question about printing. mesh is the part; `standing` the same part, or its outer envelope, turned into the
     build frame (z up); `found` carries what was measured elsewhere."""
+    from implantforge.geom import measure
+
     found = found or Measured()
     rules = on.rules
     size = np.ptp(standing.vertices, axis=0)
     plate = "round" if len(on.plate_mm) == 1 else "rectangular"
     budget = on.height_mm - STAND_OFF_MM - CUT_MM
-    islands = _islands(standing)
+    islands, bodies = _islands(standing), len(measure.components(mesh)[1])
     out = [
         check("plate_clearance_mm", plate_clearance_mm(standing, on), "mm", ">=", 0.0,
               f"{on.name}: {plate} plate less {on.margin_mm:g} mm edge, convex hull of the part; {on.source}"),
         check("build_height_mm", float(size[2]), "mm", "<=", budget,
               f"{on.name}: {on.height_mm:g} mm less {STAND_OFF_MM:g} mm support and {CUT_MM:g} mm cut; {on.source}"),
-        check("open_or_doubled_edges", float(open_edges(mesh)), "edges", "<=", 0.0,
+        check("open_or_doubled_edges", float(measure.bad_edges(mesh)), "edges", "<=", 0.0,
               "3MF core 1.4.0: every edge is shared by exactly two triangles"),
-        check("bodies", float(components(mesh)), "bodies", "<=", 1.0, "one part, nothing loose on the plate"),
+        check("bodies", float(bodies), "bodies", "<=", 1.0, "one part, nothing loose on the plate"),
         check("islands", float(islands), "islands", "<=", 1.0,
               "starts in mid-air need support; counted on the outer shape", severity="flag"),
     ]  # fmt: skip
@@ -199,30 +201,6 @@ def _circle_through(points: Array, a: Array, b: Array) -> tuple[Array, float]:
         return middle, math.inf
     t = min(max(0.0, low), max(high, low))
     return middle + t * normal, math.hypot(length, t)
-
-
-def open_edges(mesh: Mesh) -> int:
-    """Edges that are not shared by exactly two faces in opposite directions."""
-    faces = np.asarray(mesh.faces, np.int64)
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    key = low * len(mesh.vertices) + high
-    order = np.argsort(key, kind="stable")
-    _, first, count = np.unique(key[order], return_index=True, return_counts=True)
-    balance = np.add.reduceat(np.where(start < end, 1, -1)[order], first)
-    return int(((count != 2) | (balance != 0)).sum())
-
-
-def components(mesh: Mesh) -> int:
-    """Bodies that share no vertex."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    faces = mesh.faces
-    rows, columns = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
-    graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(mesh.vertices),) * 2)
-    _, label = connected_components(graph, directed=False)
-    return len(np.unique(label[faces[:, 0]]))
 
 
 def _islands(standing: Mesh) -> int:
