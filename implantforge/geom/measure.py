@@ -112,3 +112,80 @@ def connectivity(void: Mask, exits: Mask, diameter_mm: float, spacing_mm: float)
         away = edt.edt(np.ascontiguousarray(~reached), anisotropy=(spacing_mm,) * 3, black_border=False)
         reached = (away <= diameter_mm / 2) & void
     return float(reached.sum() / void.sum())
+
+
+def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 5.0) -> dict[str, float]:
+    """What the coat became, measured on metal and void as they are: lattice_porosity_pct over the whole region, and in the
+    densest window of it, voxels h_mm (choose wall / 6 or finer): lattice_wall_um (median local thickness), lattice_wall_p01_um,
+    lattice_pore_size_um (largest ball in the void inside the region), throat_um (largest ball that gets from outside to half
+    the coat's depth), open_void_pct (void connected to the outside or to the window's sides).
+
+    Walls are read a wall's width away from the boundary of region and window, where clipping and the core do not change
+    them; pores are balls that lie in region and window as a whole.
+    """
+    low, high = _window(porous, window_mm)
+    metal_at, region_at = _voxels(metal, low, high, h_mm), _voxels(porous, low, high, h_mm)
+    solid, inside = metal_at < 0, region_at < 0
+    wall = local_thickness(solid, h_mm)
+    depth = -float(region_at.min())
+    first = float(np.median(wall[solid & inside])) if (solid & inside).any() else 0.0
+    margin = max(1, round(first / h_mm))
+    core = np.zeros_like(solid)
+    core[(slice(margin, -margin),) * 3] = (solid & (region_at < -min(first, 0.5 * depth)))[(slice(margin, -margin),) * 3]
+    if not core.any():
+        raise GeometryError(f"certificate: no metal in the porous region at h {h_mm} mm")
+    void = inside & ~solid
+    pores = edt.edt(np.ascontiguousarray(void), anisotropy=(h_mm,) * 3, black_border=True, parallel=1)
+    sides = np.zeros_like(void)
+    sides[[0, -1]] = sides[:, [0, -1]] = sides[:, :, [0, -1]] = True
+    exits = ~solid & (~inside | sides)
+    labels = ndimage.label(~solid, np.ones((3, 3, 3)))[0]
+    opened = np.isin(labels, np.unique(labels[exits]))
+    step = max(h_mm, float(np.cbrt(np.prod(porous.bounds[1] - porous.bounds[0]) / 4e6)))
+    return {
+        "lattice_porosity_pct": 100 * porosity(metal, porous, step),
+        "lattice_wall_um": 1e3 * float(np.median(wall[core])),
+        "lattice_wall_p01_um": 1e3 * float(np.percentile(wall[core], 1)),
+        "lattice_pore_size_um": 1e3 * max(2 * float(pores.max()) - 0.5 * h_mm, 0.0),
+        "throat_um": 1e3 * _throat(~solid, region_at, h_mm),
+        "open_void_pct": 100 * float(opened[void].sum() / max(void.sum(), 1)),
+    }
+
+
+def _window(region: Field, side_mm: float) -> tuple[Array, Array]:
+    """Box of at most side_mm around the point with the most of the region near it."""
+    low, high = region.bounds
+    step = max(side_mm / 6, float(np.cbrt(np.prod(high - low) / 2e5)))
+    axes = [np.arange(a + step / 2, b, step) if b - a > step else np.array([(a + b) / 2]) for a, b in zip(low, high)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    inside = (region.evaluate(points.reshape(-1, 3)) < 0).reshape(points.shape[:3])
+    if not inside.any():
+        raise GeometryError(f"certificate: the porous region holds no point {step:.2f} mm apart")
+    share = ndimage.uniform_filter(inside.astype(np.float32), max(1, round(side_mm / step)), mode="constant")
+    centre = points[np.unravel_index(int(np.argmax(share * inside)), share.shape)]
+    return np.maximum(centre - side_mm / 2, low - 0.5), np.minimum(centre + side_mm / 2, high + 0.5)
+
+
+def _voxels(field: Field, low: Array, high: Array, h_mm: float) -> NDArray[np.float32]:
+    """field at voxel centres of a box, plane by plane."""
+    axes = [np.arange(a + 0.5 * h_mm, b, h_mm) for a, b in zip(low, high)]
+    plane = np.stack(np.meshgrid([0.0], axes[1], axes[2], indexing="ij"), axis=-1).reshape(-1, 3)
+    out = np.empty(tuple(len(a) for a in axes), np.float32)
+    for i, x in enumerate(axes[0]):
+        plane[:, 0] = x
+        out[i] = field.evaluate(plane).reshape(out.shape[1:])
+    return out
+
+
+def _throat(void: Mask, region_at: NDArray, h_mm: float) -> float:
+    """Diameter (mm) of the largest ball that comes from outside the region to half its depth through the void."""
+    room = edt.edt(np.ascontiguousarray(void), anisotropy=(h_mm,) * 3, black_border=False, parallel=1)
+    deep = region_at < 0.5 * region_at.min()
+    outside = region_at > 0
+    low, high = 0.0, float(room[deep & void].max(initial=0.0))
+    while high - low > 0.25 * h_mm:
+        middle = 0.5 * (low + high)
+        labels = ndimage.label(room >= middle, np.ones((3, 3, 3)))[0]
+        reached = np.intersect1d(labels[outside & (labels > 0)], labels[deep & (labels > 0)])
+        low, high = (middle, high) if len(reached) else (low, middle)
+    return max(2 * low - 0.5 * h_mm, 0.0)

@@ -19,7 +19,7 @@ CELLS = 8  # cells along a block: smaller wastes centre samples, larger wastes s
 COARSE = 4  # blocks along a coarse block of the first look
 BATCH = 1 << 18  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
-ROOT_STEPS = 10
+ROOT_STEPS = 6
 ROOT_TOLERANCE = 1e-3  # in units of h; most edges of a smooth field meet it after two steps
 
 
@@ -58,7 +58,7 @@ def polygonise(field: Field, h_mm: float, *, bounds: Array | None = None, progre
 def _evaluate(field: Field, points: Array) -> NDArray:
     """field at many points, in cache-sized batches."""
     parts = [field.evaluate(points[a : a + BATCH]) for a in range(0, len(points), BATCH)]
-    return np.concatenate(parts) if len(parts) != 1 else parts[0]
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def _reached(field: Field, corner: NDArray[np.int64], cells: int, origin: Array, h: float) -> NDArray[np.bool_]:

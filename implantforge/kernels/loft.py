@@ -57,6 +57,17 @@ def _implicit(table, z_low, step, tip, exponent, p, s, g):  # type: ignore[no-un
 
 
 @helper
+def _straight(s, exponent, room, p):  # type: ignore[no-untyped-def]
+    """Way from an inner point to the section's outline along y or x: bounds the distance where the walk took a far foot."""
+    x = p[0] - s[0]
+    width = s[1] if x >= 0 else s[2]
+    u, v = abs(x) / width, abs(p[1]) / s[3]
+    along_y = s[3] * (max(room**exponent - u**exponent, 0.0) ** (1 / exponent) - v)
+    along_x = width * (max(room**exponent - v**exponent, 0.0) ** (1 / exponent) - u)
+    return max(min(along_x, along_y), 0.0)
+
+
+@helper
 def _side_distance(table, z_low, step, tip, exponent, z_top, rounds, p, q, s, g):  # type: ignore[no-untyped-def]
     """Signed distance from p to the side and tip, by walking q along the surface towards the foot of p."""
     value = _implicit(table, z_low, step, tip, exponent, p, s, g)
@@ -87,7 +98,12 @@ def _side_distance(table, z_low, step, tip, exponent, z_top, rounds, p, q, s, g)
         best = min(best, far)
         if settled:
             break
-    return -np.sqrt(best) if inside else np.sqrt(best)
+    if not inside:
+        return np.sqrt(best)
+    _section(table, z_low, step, p[2], s)
+    tau = max((z_low + tip - p[2]) / tip, 0.0)
+    room = np.sqrt(max(1.0 - tau * tau, 0.0))
+    return -min(np.sqrt(best), _straight(s, exponent, room, p))
 
 
 @parallel_kernel

@@ -28,7 +28,7 @@ DENSITY = {
     ("primitive", "sheet"): (0.05, 0.60),
     ("iwp", "sheet"): (0.05, 0.60),
 }
-LIMIT = 0.22  # cells; distances are cut off here, past the deepest point any wall needs
+LIMIT = 0.08  # cells; distances are cut off here beyond the surface: farther out the walk may miss the nearest sheet
 STEPS = 3
 SAMPLES = 96  # porosity is read off this many samples along a cell
 PROBE = 48  # spheres are looked for at this many points along a cell
@@ -218,11 +218,10 @@ def _passing(depth: NDArray) -> float:
 
 
 def field(solved: SolvedLattice, bounds: Array) -> Field:
-    """The infinite lattice as a distance field, cut off at 0.22 cell, inside bounds (2,3) mm."""
+    """The infinite lattice as a distance field, cut off 0.08 cell off its surface, inside bounds (2,3) mm."""
     row, cell, sheet = KINDS.index(solved.kind), float(solved.cell_mm), solved.form == "sheet"
-    half, limit, level = solved.wall_mm / 2, LIMIT * cell, float(solved.level)
-    if sheet:
-        limit = max(limit, half + 0.1 * cell)
+    half, level = solved.wall_mm / 2, float(solved.level)
+    limit = LIMIT * cell + (half if sheet else 0.0)
 
     def evaluate(p: Array) -> Array:
         out = np.empty(len(p))

@@ -1,0 +1,107 @@
+"""Meshes of fields: truth, closedness, determinism."""
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+
+from implantforge.core import Field, GeometryError, Mesh
+from implantforge.geom import measure, shapes
+from implantforge.geom.meshing import polygonise
+
+
+def test_sphere_converges_at_second_order() -> None:
+    ball = shapes.sphere((0.3, 0.2, 0.1), 5.0)
+    truth = 4 / 3 * np.pi * 125
+    errors = [abs(polygonise(ball, h).volume_mm3 / truth - 1) for h in (1.0, 0.5, 0.25)]
+    assert errors[-1] < 2e-3
+    assert all(a / b > 3.3 for a, b in itertools.pairwise(errors))
+
+
+def test_torus_volume_and_vertices_on_the_surface() -> None:
+    ring = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.0)
+    mesh = polygonise(ring, 0.25)
+    assert mesh.volume_mm3 == pytest.approx(2 * np.pi**2 * 6 * 4, rel=4e-3)
+    # the margin that keeps vertices apart is 1 % of an edge
+    assert np.abs(ring(mesh.vertices)).max() < 0.011 * 0.25
+    assert measure.manifold_status(mesh) == "NoError"
+
+
+def test_flat_faces_are_exact() -> None:
+    mesh = polygonise(shapes.box((0, 0, 0), (4, 3, 2)), 0.5)
+    assert np.abs(mesh.bounds - [[-2, -1.5, -1], [2, 1.5, 1]]).max() < 0.006
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_is_closed_and_oriented(seed: int) -> None:
+    """Signs at random meet every case and every ambiguous face."""
+    values = np.random.default_rng(seed).normal(size=(14, 14, 14))
+
+    def evaluate(p: np.ndarray) -> np.ndarray:
+        i = np.rint(p).astype(int)
+        inside = ((i > 0) & (i < 13)).all(axis=1)
+        return np.where(inside, values[tuple(np.clip(i, 0, 13).T)], 1.0)
+
+    mesh = polygonise(Field(evaluate, np.array([[0.0] * 3, [13.0] * 3]), 100.0), 1.0)
+    assert len(mesh.faces) > 2000
+    assert measure.is_manifold(mesh)
+    assert reference.edge_count_manifold(mesh.faces)
+    assert measure.manifold_status(mesh) == "NoError"
+    assert mesh.volume_mm3 > 0
+
+
+def test_exact_zeros_and_blocks_seams() -> None:
+    """A cube whose field vanishes on whole planes of samples still closes (its edges lose up to half a cell)."""
+    h = 0.5
+    low = np.array([-4.0] * 3)
+    origin = low - np.array([1.382, 1.3819, 1.3821]) * h
+    grid_plane = origin + 8 * h
+    block = Field(lambda p: np.abs(p - grid_plane - 2.0).max(axis=1) - 2.0, np.array([low, low + 10.0]), 1.0)
+    mesh = polygonise(block, h)
+    assert measure.is_manifold(mesh)
+    assert mesh.volume_mm3 == pytest.approx(64, rel=0.1)
+    short = np.linalg.norm(mesh.vertices[mesh.faces[:, 0]] - mesh.vertices[mesh.faces[:, 1]], axis=1)
+    assert short.min() > 0.005 * h
+
+
+def test_refuses_what_leaves_the_bounds() -> None:
+    ball = shapes.sphere((0, 0, 0), 5.0)
+    with pytest.raises(GeometryError, match="bounds"):
+        polygonise(ball, 0.5, bounds=np.array([[-5, -5, -5], [5, 5, 3.0]]))
+    with pytest.raises(GeometryError, match="no surface"):
+        polygonise(ball, 0.5, bounds=np.array([[10, 10, 10], [15, 15, 13.0]]))
+    with pytest.raises(GeometryError, match="NaN"):
+        polygonise(Field(lambda p: np.full(len(p), np.nan), ball.bounds), 0.5)
+
+
+def test_detects_broken_meshes() -> None:
+    good = polygonise(shapes.sphere((0, 0, 0), 2.0), 0.5)
+    assert not measure.is_manifold(Mesh(good.vertices, good.faces[1:]))
+    turned = good.faces.copy()
+    turned[0] = turned[0, ::-1]
+    assert not measure.is_manifold(Mesh(good.vertices, turned))
+
+
+DIGEST = """
+import hashlib, numpy as np
+from implantforge.geom import shapes
+from implantforge.geom.meshing import polygonise
+m = polygonise(shapes.torus((0,0,0),(1,2,3),6.0,2.0) | shapes.sphere((0,0,0),5.0), 0.2)
+print(hashlib.sha256(m.vertices.tobytes() + m.faces.tobytes()).hexdigest())
+"""
+
+
+def test_same_bytes_for_any_number_of_threads() -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST], env={**os.environ, "NUMBA_NUM_THREADS": n}, capture_output=True, check=True
+        ).stdout
+        for n in ("1", "2")
+    }
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == hashlib.sha256().digest_size * 2

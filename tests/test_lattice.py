@@ -1,0 +1,142 @@
+"""Lattices: published tables, asked against measured, refusals, trimming."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from implantforge.core import Design, Field, GeometryError, Lattice, Mesh
+from implantforge.geom import measure, shapes
+from implantforge.geom.meshing import polygonise
+from implantforge.stages import lattice
+
+# Level constants c (network f < c) at relative density 0.2 / 0.3 / 0.4, 96^3 sampling.
+LEVELS = {
+    "gyroid": (-0.916, -0.617, -0.310),
+    "diamond": (-0.726, -0.486, -0.242),
+    "primitive": (None, -0.699, -0.352),
+    "iwp": (-2.161, -1.336, -0.533),
+}
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_levels_of_the_table(kind: str) -> None:
+    for density, level in zip((0.2, 0.3, 0.4), LEVELS[kind]):
+        if level is not None:
+            assert lattice._cut(kind, "network", density) == pytest.approx(level, abs=0.012)
+
+
+def test_gyroid_at_zero_is_half() -> None:
+    assert lattice._cut("gyroid", "network", 0.5) == pytest.approx(0, abs=0.01)
+
+
+def test_primitive_neck_and_throat_are_analytic() -> None:
+    """Necks of the primitive network lie on the face x = 0, where cos y + cos z = c - 1 about (1/2, 1/2) cell."""
+    solved = lattice.solve(Lattice("primitive", "network", 1.0, porosity=0.7))
+    y = np.linspace(0, np.arccos(-solved.level), 2001)
+    z = np.arccos(np.clip(1 - solved.level - np.cos(y), -1, 1))
+    assert solved.wall_mm == pytest.approx(2 * np.hypot(y, z).min() / (2 * np.pi), rel=0.02)
+
+
+def test_sheet_pore_of_primitive_is_analytic() -> None:
+    """The largest ball beside the zero sheet reaches its (1/4,1/4,1/4) points: diameter sqrt(3)/2 cell, less the wall."""
+    solved = lattice.solve(Lattice("primitive", "sheet", 2.0, wall_mm=0.2))
+    assert solved.pore_mm == pytest.approx(np.sqrt(3) - 0.2, rel=0.02)
+
+
+def test_refusals() -> None:
+    with pytest.raises(GeometryError, match="falls apart"):
+        lattice.solve(Lattice("primitive", "network", 1.5, porosity=0.85))
+    with pytest.raises(GeometryError, match="closes its pores"):
+        lattice.solve(Lattice("gyroid", "sheet", 1.5, porosity=0.05))
+    with pytest.raises(GeometryError, match="one of them"):
+        lattice.solve(Lattice("gyroid", "sheet", 1.5))
+    with pytest.raises(GeometryError, match="there are gyroid"):
+        lattice.solve(Lattice("honeycomb", "sheet", 1.5, porosity=0.7))
+
+
+@pytest.mark.parametrize("form", ["sheet", "network"])
+def test_block_has_the_asked_porosity_and_wall(form: str) -> None:
+    """A clipped 4-cell block: porosity within 2 points, wall within 10 %, all void open, two labyrinths beside a sheet."""
+    asked = Lattice("gyroid", form, 1.5, porosity=0.7 if form == "network" else None, wall_mm=0.25 if form == "sheet" else None)
+    solved = lattice.solve(asked)
+    region = shapes.box((0.2, 0.1, 0.3), (5.3, 5.3, 5.3))
+    metal = lattice.field(solved, region.bounds) & region
+    got = measure.certificate(metal, region, solved.wall_mm / 8)
+    assert got["lattice_porosity_pct"] == pytest.approx(100 * solved.porosity, abs=2)
+    if form == "sheet":
+        assert got["lattice_wall_um"] == pytest.approx(250, rel=0.1)
+    else:
+        assert solved.wall_mm * 900 < got["lattice_wall_um"] < solved.wall_mm * 1300
+    assert got["lattice_pore_size_um"] == pytest.approx(1e3 * solved.pore_mm, rel=0.1)
+    assert got["open_void_pct"] > 99.9
+    void = measure._voxels(metal, *region.bounds, 0.1) > 0
+    sizes = np.bincount(ndimage.label(void)[0].ravel())[1:]
+    assert (sizes > 0.1 * void.sum()).sum() == (2 if form == "sheet" else 1)
+
+
+def test_meshed_cell_has_the_field_volume() -> None:
+    solved = lattice.solve(Lattice("gyroid", "sheet", 2.5, porosity=0.7))
+    region = shapes.box((0, 0, 0), (2.5, 2.5, 2.5))
+    metal = lattice.field(solved, region.bounds) & region
+    mesh = polygonise(metal, 0.04)
+    assert measure.is_manifold(mesh)
+    assert mesh.volume_mm3 == pytest.approx(2.5**3 * 0.3, rel=0.012)
+
+
+def test_field_never_hides_metal() -> None:
+    """|field| <= lipschitz * distance to the zero set: checked by looking for sign changes inside the promised ball."""
+    rng = np.random.default_rng(11)
+    for kind in lattice.KINDS:
+        solid = lattice.field(lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7)), np.array([[-3.0] * 3, [3.0] * 3]))
+        p = rng.uniform(-1.5, 1.5, (3000, 3))
+        value = solid(p)
+        step = rng.normal(size=(40, 3))
+        step /= np.linalg.norm(step, axis=1)[:, None]
+        for d in step:
+            q = p + d * (np.abs(value) / solid.lipschitz * 0.999)[:, None]
+            assert np.mean(np.sign(solid(q)) != np.sign(value)) < 2e-3, kind
+
+
+def test_fill_bonds_to_the_core_and_ends_at_the_envelope() -> None:
+    core, envelope = shapes.cylinder((0, 0, 0), (0, 0, 6), 2), shapes.cylinder((0, 0, 0), (0, 0, 6), 3.5)
+    design = Design(core, envelope - core, envelope, Lattice("gyroid", "network", 1.2, porosity=0.7))
+    solved = lattice.solve(design.lattice)
+    metal = lattice.fill(design, solved)
+    mesh, report = lattice.trim(polygonise(metal, 0.12))
+    assert measure.is_manifold(mesh)
+    assert report["crumb_volume_mm3"] < 0.002 * report["kept_volume_mm3"]
+    assert (envelope(mesh.vertices) < 0.01).all()
+    want = np.pi * 4 * 6 + np.pi * (3.5**2 - 4) * 6 * 0.3
+    assert mesh.volume_mm3 == pytest.approx(want, rel=0.03)
+    with pytest.raises(GeometryError, match="smallest printable"):
+        lattice.fill(design, solved, min_feature_mm=0.9)
+
+
+def test_trim_drops_crumbs_and_voids() -> None:
+    big, hole, crumb = shapes.sphere((0, 0, 0), 4), shapes.sphere((0, 0, 0), 1), shapes.sphere((6, 0, 0), 1)
+    whole: Field = (big - hole) | crumb
+    mesh, report = lattice.trim(polygonise(whole, 0.2))
+    assert isinstance(mesh, Mesh)
+    assert (report["crumbs"], report["voids"]) == (1, 1)
+    assert report["crumb_volume_mm3"] == pytest.approx(4.19, rel=0.03)
+    assert mesh.volume_mm3 == pytest.approx(4 / 3 * np.pi * 64, rel=0.01)
+
+
+def test_local_thickness_of_a_strut() -> None:
+    """A 0.30 mm rod is measured 0.30 +- 0.02 mm."""
+    rod = shapes.cylinder((-2, 0.013, 0.02), (2, 0.4, 0.9), 0.15)
+    h = 0.025
+    at = measure._voxels(rod, np.array([-1.0, -0.6, -0.6]), np.array([1.0, 1.2, 1.6]), h)
+    assert measure.wall_percentiles(at < 0, h)[1] == pytest.approx(0.30, abs=0.02)
+
+
+def test_connectivity_stops_at_necks() -> None:
+    void = np.zeros((40, 20, 20), bool)
+    void[:15, 4:16, 4:16] = True
+    void[15:25, 8:12, 8:12] = True
+    void[25:, 4:16, 4:16] = True
+    exits = np.zeros_like(void)
+    exits[0] = True
+    assert measure.connectivity(void, exits, 0.0, 1.0) == 1.0
+    assert measure.connectivity(void, exits, 3.0, 1.0) > 0.9
+    assert measure.connectivity(void, exits, 8.0, 1.0) == pytest.approx(0.48, abs=0.06)
