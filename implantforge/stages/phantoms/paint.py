@@ -37,7 +37,7 @@ def draw_scanner(rng: np.random.Generator, noise_hu: float | None, slice_mm: flo
     fwhm, axial = rng.uniform(0.75, 0.85), rng.uniform(0.95, 1.05) * max(1.0, slice_mm)
     noise = rng.uniform(15, 19)
     return Scanner(
-        fwhm / 2.3548, axial / 2.3548, float(noise if noise_hu is None else noise_hu), float(rng.uniform(0.4, 0.55)),
+        fwhm / 2.3548, axial / 2.3548, float(noise if noise_hu is None else noise_hu), float(rng.uniform(0.65, 0.8)),
         float(rng.uniform(14, 26)), float(rng.normal(0, 40)), float(rng.uniform(0.85, 1.15)),
         float(rng.uniform(-55, -20)),
     )  # fmt: skip
@@ -67,8 +67,8 @@ def field_of_view(bones: Bones, spacing: tuple[float, float, float], fat_mm: flo
     lo, hi = np.minimum(hips.min(axis=0), upper.min(axis=0)), np.maximum(hips.max(axis=0), upper.max(axis=0))
     centre = (lo + hi) / 2
     half = np.array([(hi - lo)[0] / 2 + fat_mm + 12, (hi - lo)[1] / 2 + fat_mm + 24])
-    low = np.array([centre[0] - half[0] - 14, centre[1] - half[1] - 16, bottom])
-    high = np.array([centre[0] + half[0] + 14, centre[1] + half[1] + 40, top])
+    low = np.array([centre[0] - half[0] - 10, centre[1] - half[1] - 10, bottom])
+    high = np.array([centre[0] + half[0] + 10, centre[1] + half[1] + 32, top])
     size = np.ceil((high - low) / step / 2).astype(int) * 2
     grid = Grid(
         Pose(np.eye(3), np.round(low, 2)), step, (int(size[0]), int(size[1]), int(np.ceil((top - bottom) / step[2])))
@@ -157,7 +157,7 @@ def _body(bones: Bones, grid: Grid, torso: Array, fat_mm: float, low: Array, sha
     hip_z = float(np.mean([bones.femur[side].head[2] for side in SIDES]))
     wide = 1 - 0.10 * (1 - _fade(z, hip_z - 20, hip_z + 130))
     out = (np.hypot((x - torso[0]) / (torso[2] * wide), (y - torso[1]) / torso[3]) - 1) * torso[3]
-    out = out + 0.55 * (hip_z - 30 - z).clip(0)
+    out = out + 1.2 * (hip_z - 45 - z).clip(0)
     for side in SIDES:
         frame, sign = bones.femur[side], 1 if side == "left" else -1
         along = (frame.trochanter[2] - z) / -frame.distal[2]
@@ -250,10 +250,10 @@ def _soft_slab(
 
 
 def _noisy(slab: Float, scanner: Scanner, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Correlated noise, a third as strong in air, rounded to int16 within -1024..3071."""
+    """Correlated noise, an eighth as strong in air, rounded to int16 within -1024..3071."""
     noise = rng.standard_normal(slab.shape, dtype=np.float32)
     for axis in (0, 1):
         noise = gaussian_filter1d(noise, scanner.grain, axis=axis, truncate=3.0)
-    gain = 0.35 + 0.65 * ((slab + 1000) / 900).clip(0, 1)
+    gain = 0.12 + 0.88 * ((slab + 1000) / 900).clip(0, 1)
     slab += noise * (scanner.noise_hu / noise.std()) * gain
     return np.rint(slab).clip(-1024, 3071).astype(np.int16)
