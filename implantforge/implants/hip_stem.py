@@ -18,11 +18,10 @@ from implantforge.stages.phantoms import hip
 
 SIZES = {n: (7.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
 """size -> (distal width mm, stem length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1)."""
-STYLES = tuple(
-    (ml, ap, aspect, calcar)
-    for ml in (3.0, 5.0, 7.0) for ap in (2.0, 4.0) for aspect in (0.9, 1.05) for calcar in (60.0, 90.0, 140.0)
-)  # fmt: skip
-"""Body styles made in every size: included ML taper deg, AP taper deg, depth/width at the tip, calcar arc radius mm."""
+STYLES = tuple((ml, ap, aspect) for ml in (3.0, 5.0, 7.0, 9.0) for ap in (2.0, 4.0, 6.0) for aspect in (0.9, 1.05, 1.2))
+"""Body styles made in every size: included ML taper deg, AP taper deg, depth over width at the tip."""
+CALCARS_MM = (90.0, 60.0, 140.0)
+"""Radius of the arc that flares toward the calcar; every style is first tried with the first."""
 TAPER_ANGLE_DEG = 5.0 + 40.0 / 60.0
 TAPER_SMALL_MM, TAPER_LENGTH_MM = 12.7, 13.0
 """12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm (fact 3.2). No standard exists: name the head."""
@@ -92,9 +91,9 @@ def body(width_mm: float, length_mm: float, style: tuple[float, ...], exponent: 
     return Body(up - length_mm, half + flare, half, np.maximum(depth, 2.5), exponent)
 
 
-def surface_points(stem: Body, cut: Array, spacing_mm: float = 2.5) -> Array:
+def surface_points(stem: Body, cut: Array, spacing_mm: float = 2.0, around: int = 32) -> Array:
     """Points (n,3) on the body below the resection plane {p . cut = 0}, about spacing_mm apart; the tip's bullet too."""
-    turns = np.linspace(0.0, 2.0 * np.pi, 28, endpoint=False)
+    turns = np.linspace(0.0, 2.0 * np.pi, around, endpoint=False)
     low = stem.z[0]
     heights = np.concatenate([low + np.array([0.3, 1.0, 2.0, 3.5]), np.arange(low + 5.0, stem.z[-1], spacing_mm)])
     medial, lateral, depth = stem.at(heights)
@@ -120,11 +119,10 @@ def plan(case: Case, params: StemParams) -> Fit:
     wall = cavity(case.volume, mesh, anatomy, params.endosteal_hu, params.cortex_mm)
     start = _start(anatomy, params)
     cut = _cut_normal(params)
-    found = [row for style in STYLES for row in _largest(style, params, wall, start, anatomy.at("head_center"), cut)]
+    found = _search(params, wall, start, anatomy.at("head_center"), cut)
     if not found:
         raise FitError(f"hip_stem: no size of the family fits {bone}: even size 1 passes the canal wall by more than "
                        f"{params.overlap_limit_mm} mm (isthmus {anatomy.measures.get('isthmus_diameter_mm', 0):.1f} mm)")  # fmt: skip
-    found.sort(key=lambda row: (-row["score"], row["size"], row["style"]))
     best = found[0]
     stem = body(best["width_mm"], best["length_mm"], best["style"], params.section_exponent)
     pose: Pose = best["pose"]
@@ -154,6 +152,19 @@ def _start(anatomy: Any, params: StemParams) -> Pose:
     return frame.compose(Pose(np.eye(3), np.array([0.0, 0.0, height])))
 
 
+def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
+    """The best seat of every style, ranked; the other calcar arcs are tried on the five best, for they only matter above."""
+    rows = [row for style in STYLES for row in _largest((*style, CALCARS_MM[0]), params, wall, start, head, cut)]
+    for row in _ranked(rows)[:5]:
+        for calcar in CALCARS_MM[1:]:
+            rows += _largest((*row["style"][:3], calcar), params, wall, row["pose"], head, cut)
+    return _ranked(rows)
+
+
+def _ranked(rows: list[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: (-round(row["score"], 6), row["size"], row["style"]))
+
+
 def _largest(
     style: tuple[float, ...], params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
 ) -> list[dict]:
@@ -162,39 +173,44 @@ def _largest(
     low, high, kept = 0, len(sizes) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        row = _try(sizes[middle], style, params, wall, start, head, cut)
+        row = _seated(sizes[middle], style, params, wall, kept["pose"] if kept else start, head, cut)
         if row is None:
             high = middle - 1
         else:
             low, kept = middle + 1, row
-    return [kept] if kept else []
+    return [_scored(kept, params, wall)] if kept else []
 
 
-def _try(
+def _seated(
     size: int, style: tuple[float, ...], params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
 ) -> dict | None:
+    """One size of one style at rest in the canal, or None when it passes the wall or leaves the scan."""
     width, length = SIZES[size]
     length = params.stem_length_mm or length
     stem = body(width, length, style, params.section_exponent)
-    points = surface_points(stem, cut)
-    seated = seating.seat(points, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
-    pose = seating.turned_to(seated.pose, head)
-    placed = pose.apply(points)
+    coarse = surface_points(stem, cut, 4.0, 20)
+    seat = seating.seat(coarse, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
+    if seat.overlap_mm > params.overlap_limit_mm:
+        return None
+    pose = seating.turned_to(seat.pose, head)
+    placed = pose.apply(surface_points(stem, cut))
     low, high = wall.bounds
     beyond = float(wall(placed).max())
     if beyond > params.overlap_limit_mm or not ((placed > low) & (placed < high)).all():
         return None
+    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond}
+
+
+def _scored(row: dict, params: StemParams, wall: Field) -> dict:
+    """The row with canal fill by area at a quarter, half and four fifths of the length, and the score it is ranked by."""
+    stem = body(row["width_mm"], row["length_mm"], row["style"], params.section_exponent)
     fills = {}
-    for name, z in (
-        ("fill_proximal_pct", -0.25 * length),
-        ("fill_mid_pct", -0.5 * length),
-        ("fill_distal_pct", -0.8 * length),
-    ):
-        canal = seating.section_area_mm2(wall, pose, z)
-        fills[name] = 100.0 * stem.area_mm2(z) / canal if canal else float("nan")
+    for name, share in (("fill_proximal_pct", 0.25), ("fill_mid_pct", 0.5), ("fill_distal_pct", 0.8)):
+        z = -share * row["length_mm"]
+        canal = seating.section_area_mm2(wall, row["pose"], z)
+        fills[name] = 100.0 * stem.area_mm2(z) / canal if canal else 0.0
     score = fills["fill_mid_pct"] + 0.3 * fills["fill_proximal_pct"] + 0.3 * fills["fill_distal_pct"]
-    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond,
-            "score": score, **fills}  # fmt: skip
+    return row | fills | {"score": score}
 
 
 def _neck(pose: Pose, anatomy: Any, params: StemParams) -> dict[str, float]:
@@ -210,7 +226,7 @@ def _neck(pose: Pose, anatomy: Any, params: StemParams) -> dict[str, float]:
 
 def _measure(stem: Body, pose: Pose, wall: Field, cut: Array, head: Array, best: dict) -> tuple[dict[str, float], dict]:
     """Fit metrics of INTERFACE.md and about 2000 surface points with their gap to the canal wall."""
-    points = pose.apply(surface_points(stem, cut, 2.0))
+    points = pose.apply(surface_points(stem, cut))
     gap = -wall(points)
     metrics = {
         "size": best["size"], "fit_gap_mean_mm": float(np.maximum(gap, 0).mean()),

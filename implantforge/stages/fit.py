@@ -37,7 +37,7 @@ def seat(points_mm: Array, wall: Field, start: Pose, *, press_mm: float, reach_m
             [np.maximum(beyond - press_mm, 0.0), 0.03 * np.exp(np.clip(beyond, -6.0, 2.0)), 0.01 * move]
         )
 
-    solved = least_squares(cost, np.zeros(4), bounds=(-1.0, 1.0), diff_step=1e-3, xtol=1e-4, ftol=1e-5, max_nfev=40)
+    solved = least_squares(cost, np.zeros(4), bounds=(-1.0, 1.0), diff_step=1e-3, xtol=1e-3, ftol=1e-4, max_nfev=15)
     pose = placed(solved.x)
     beyond = wall(pose.apply(points_mm))
     over = np.maximum(beyond, 0.0)
