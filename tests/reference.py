@@ -15,9 +15,7 @@ def tpms_level(kind: str, cell: float, points: Array) -> Array:
     if kind == "gyroid":
         return sin(x) * cos(y) + sin(y) * cos(z) + sin(z) * cos(x)
     if kind == "diamond":
-        return (
-            sin(x) * sin(y) * sin(z) + sin(x) * cos(y) * cos(z) + cos(x) * sin(y) * cos(z) + cos(x) * cos(y) * sin(z)
-        )
+        return sin(x) * sin(y) * sin(z) + sin(x) * cos(y) * cos(z) + cos(x) * sin(y) * cos(z) + cos(x) * cos(y) * sin(z)
     if kind == "primitive":
         return cos(x) + cos(y) + cos(z)
     return 2 * (cos(x) * cos(y) + cos(y) * cos(z) + cos(z) * cos(x)) - (cos(2 * x) + cos(2 * y) + cos(2 * z))

@@ -29,6 +29,17 @@ def test_gyroid_at_zero_is_half() -> None:
     assert lattice._cut("gyroid", "network", 0.5) == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.parametrize("form", ["sheet", "network"])
+@pytest.mark.parametrize("kind", LEVELS)
+def test_field_has_the_asked_porosity(kind: str, form: str) -> None:
+    """By random points, which share no rhythm with the cell: 0.2 points and the noise of the draw."""
+    p = np.random.default_rng(12).uniform(0, 1.5, (300_000, 3))
+    for asked in (0.55, 0.7):
+        solved = lattice.solve(Lattice(kind, form, 1.5, porosity=asked))  # type: ignore[arg-type]
+        solid = lattice.field(solved, np.array([[0.0] * 3, [1.5] * 3]))
+        assert np.mean(solid(p) > 0) == pytest.approx(asked, abs=0.0045)
+
+
 def test_primitive_neck_and_throat_are_analytic() -> None:
     """Necks of the primitive network lie on the face x = 0, where cos y + cos z = c - 1 about (1/2, 1/2) cell."""
     solved = lattice.solve(Lattice("primitive", "network", 1.0, porosity=0.7))
@@ -38,7 +49,8 @@ def test_primitive_neck_and_throat_are_analytic() -> None:
 
 
 def test_sheet_pore_of_primitive_is_analytic() -> None:
-    """The largest ball beside the zero sheet reaches its (1/4,1/4,1/4) points: diameter sqrt(3)/2 cell, less the wall."""
+    """The largest ball beside the zero sheet reaches its (1/4,1/4,1/4) points: diameter sqrt(3)/2 cell, less the
+    wall."""
     solved = lattice.solve(Lattice("primitive", "sheet", 2.0, wall_mm=0.2))
     assert solved.pore_mm == pytest.approx(np.sqrt(3) - 0.2, rel=0.02)
 
@@ -48,7 +60,7 @@ def test_refusals() -> None:
         lattice.solve(Lattice("primitive", "network", 1.5, porosity=0.85))
     with pytest.raises(GeometryError, match="closes its pores"):
         lattice.solve(Lattice("gyroid", "sheet", 1.5, porosity=0.05))
-    with pytest.raises(GeometryError, match="one of them"):
+    with pytest.raises(GeometryError, match="give one of"):
         lattice.solve(Lattice("gyroid", "sheet", 1.5))
     with pytest.raises(GeometryError, match="there are gyroid"):
         lattice.solve(Lattice("honeycomb", "sheet", 1.5, porosity=0.7))
@@ -56,12 +68,15 @@ def test_refusals() -> None:
 
 @pytest.mark.parametrize("form", ["sheet", "network"])
 def test_block_has_the_asked_porosity_and_wall(form: str) -> None:
-    """A clipped 4-cell block: porosity within 2 points, wall within 10 %, all void open, two labyrinths beside a sheet."""
-    asked = Lattice("gyroid", form, 1.5, porosity=0.7 if form == "network" else None, wall_mm=0.25 if form == "sheet" else None)
+    """A clipped 4-cell block: porosity within 2 points, wall within 10 %, all void open, two labyrinths beside a
+    sheet."""
+    asked = Lattice(
+        "gyroid", form, 1.5, porosity=0.7 if form == "network" else None, wall_mm=0.25 if form == "sheet" else None
+    )
     solved = lattice.solve(asked)
     region = shapes.box((0.2, 0.1, 0.3), (5.3, 5.3, 5.3))
     metal = lattice.field(solved, region.bounds) & region
-    got = measure.certificate(metal, region, solved.wall_mm / 8)
+    got = measure.certificate(metal, region, solved.wall_mm / 8, window_mm=3.8)
     assert got["lattice_porosity_pct"] == pytest.approx(100 * solved.porosity, abs=2)
     if form == "sheet":
         assert got["lattice_wall_um"] == pytest.approx(250, rel=0.1)
@@ -78,7 +93,7 @@ def test_meshed_cell_has_the_field_volume() -> None:
     solved = lattice.solve(Lattice("gyroid", "sheet", 2.5, porosity=0.7))
     region = shapes.box((0, 0, 0), (2.5, 2.5, 2.5))
     metal = lattice.field(solved, region.bounds) & region
-    mesh = polygonise(metal, 0.04)
+    mesh = polygonise(metal, 0.06)
     assert measure.is_manifold(mesh)
     assert mesh.volume_mm3 == pytest.approx(2.5**3 * 0.3, rel=0.012)
 
@@ -87,7 +102,9 @@ def test_field_never_hides_metal() -> None:
     """|field| <= lipschitz * distance to the zero set: checked by looking for sign changes inside the promised ball."""
     rng = np.random.default_rng(11)
     for kind in lattice.KINDS:
-        solid = lattice.field(lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7)), np.array([[-3.0] * 3, [3.0] * 3]))
+        solid = lattice.field(
+            lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7)), np.array([[-3.0] * 3, [3.0] * 3])
+        )
         p = rng.uniform(-1.5, 1.5, (3000, 3))
         value = solid(p)
         step = rng.normal(size=(40, 3))
@@ -108,7 +125,7 @@ def test_fill_bonds_to_the_core_and_ends_at_the_envelope() -> None:
     assert (envelope(mesh.vertices) < 0.01).all()
     want = np.pi * 4 * 6 + np.pi * (3.5**2 - 4) * 6 * 0.3
     assert mesh.volume_mm3 == pytest.approx(want, rel=0.03)
-    with pytest.raises(GeometryError, match="smallest printable"):
+    with pytest.raises(GeometryError, match="printable"):
         lattice.fill(design, solved, min_feature_mm=0.9)
 
 

@@ -59,7 +59,8 @@ def simplify(mesh: Mesh, tolerance_mm: float) -> Mesh:
 
 
 def local_thickness(mask: Mask, spacing_mm: float | Array) -> NDArray[np.float32]:
-    """Diameter (mm) of the largest ball inside the mask that covers each voxel, 0 outside (Hildebrand and Rueegsegger 1997).
+    """Diameter (mm) of the largest ball inside the mask that covers each voxel, 0 outside (Hildebrand and Rueegsegger
+    1997).
 
     Balls reach to the middle between the last inside and the first outside voxel. What lies beyond the array counts as
     inside, so clipped walls are not measured thin.
@@ -99,7 +100,8 @@ def porosity(metal: Field, region: Field, h_mm: float) -> float:
 
 
 def connectivity(void: Mask, exits: Mask, diameter_mm: float, spacing_mm: float) -> float:
-    """Share of the void that a ball of diameter_mm entering through `exits` can sweep. A diameter of 0: plain connection."""
+    """Share of the void that a ball of diameter_mm entering through `exits` can sweep. A diameter of 0: plain
+    connection."""
     if not void.any():
         return 0.0
     if diameter_mm <= 0:
@@ -115,10 +117,11 @@ def connectivity(void: Mask, exits: Mask, diameter_mm: float, spacing_mm: float)
 
 
 def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 5.0) -> dict[str, float]:
-    """What the coat became, measured on metal and void as they are: lattice_porosity_pct over the whole region, and in the
-    densest window of it, voxels h_mm (choose wall / 6 or finer): lattice_wall_um (median local thickness), lattice_wall_p01_um,
-    lattice_pore_size_um (largest ball in the void inside the region), throat_um (largest ball that gets from outside to half
-    the coat's depth), open_void_pct (void connected to the outside or to the window's sides).
+    """What the coat became, measured on metal and void as they are: lattice_porosity_pct over the whole region, and
+    in the densest window of it, voxels h_mm (choose wall / 6 or finer): lattice_wall_um (median local thickness),
+    lattice_wall_p01_um, lattice_pore_size_um (largest ball in the void inside the region), throat_um (largest ball
+    that gets from outside to half the coat's depth), open_void_pct (void connected to the outside or to the window's
+    sides).
 
     Walls are read a wall's width away from the boundary of region and window, where clipping and the core do not change
     them; pores are balls that lie in region and window as a whole.
@@ -131,7 +134,9 @@ def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 
     first = float(np.median(wall[solid & inside])) if (solid & inside).any() else 0.0
     margin = max(1, round(first / h_mm))
     core = np.zeros_like(solid)
-    core[(slice(margin, -margin),) * 3] = (solid & (region_at < -min(first, 0.5 * depth)))[(slice(margin, -margin),) * 3]
+    core[(slice(margin, -margin),) * 3] = (solid & (region_at < -min(first, 0.5 * depth)))[
+        (slice(margin, -margin),) * 3
+    ]
     if not core.any():
         raise GeometryError(f"certificate: no metal in the porous region at h {h_mm} mm")
     void = inside & ~solid

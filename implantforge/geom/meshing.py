@@ -17,10 +17,10 @@ Progress = Callable[[float], None]
 
 CELLS = 8  # cells along a block: smaller wastes centre samples, larger wastes samples away from the surface
 COARSE = 4  # blocks along a coarse block of the first look
-BATCH = 1 << 18  # points handed to a field at once: large enough for threads, small enough for the cache
+BATCH = 1 << 19  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
 ROOT_STEPS = 6
-ROOT_TOLERANCE = 1e-3  # in units of h; most edges of a smooth field meet it after two steps
+ROOT_TOLERANCE = 5e-3  # in units of h, before the last step; most edges of a smooth field meet it at the second look
 
 
 @dataclass(frozen=True, eq=False)

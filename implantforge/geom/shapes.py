@@ -40,6 +40,11 @@ def _around(centre: Array, reach: float | Array) -> Array:
     return np.array([centre - reach, centre + reach])
 
 
+def _growth(mm: float) -> Array:
+    """What to add to bounds (2,3) so that they reach mm farther."""
+    return np.array([[-mm], [mm]])
+
+
 def sphere(centre_mm: ArrayLike, radius_mm: float) -> Field:
     """Ball."""
     _positive("sphere", radius_mm=radius_mm)
@@ -142,7 +147,7 @@ def torus(centre_mm: ArrayLike, axis: ArrayLike, ring_radius_mm: float, tube_rad
     """Ring about the axis."""
     _positive("torus", ring_radius_mm=ring_radius_mm, tube_radius_mm=tube_radius_mm)
     c, n = np.asarray(centre_mm, np.float64), _unit("torus", axis)
-    bounds = _discs(c, c, n, ring_radius_mm, ring_radius_mm) + [[-tube_radius_mm], [tube_radius_mm]]
+    bounds = _discs(c, c, n, ring_radius_mm, ring_radius_mm) + _growth(tube_radius_mm)
     return _revolved(c, n, lambda r, t: np.hypot(r - ring_radius_mm, t) - tube_radius_mm, bounds)
 
 
@@ -155,12 +160,13 @@ def smooth_union(a: Field, b: Field, radius_mm: float) -> Field:
         blend = np.maximum(radius_mm - np.abs(fa - fb), 0)
         return np.minimum(fa, fb) - blend * blend / (4 * radius_mm)
 
-    both = (a | b).bounds + [[-radius_mm / 4], [radius_mm / 4]]
+    both = (a | b).bounds + _growth(radius_mm / 4)
     return Field(evaluate, both, max(a.lipschitz, b.lipschitz))
 
 
 def smooth_intersection(a: Field, b: Field, radius_mm: float) -> Field:
-    """Intersection whose edges are rounded where the two distances differ by less than radius_mm; removes at most a quarter."""
+    """Intersection whose edges are rounded where the two distances differ by less than radius_mm; removes at most a
+    quarter."""
     _positive("smooth_intersection", radius_mm=radius_mm)
 
     def evaluate(p: Array) -> NDArray:
@@ -172,7 +178,8 @@ def smooth_intersection(a: Field, b: Field, radius_mm: float) -> Field:
 
 
 def from_samples(grid: Grid, values: NDArray) -> Field:
-    """Trilinear field of distances (i,j,k) sampled on the grid; beyond it, the border value plus the distance to the grid.
+    """Trilinear field of distances (i,j,k) sampled on the grid; beyond it, the border value plus the distance to the
+    grid.
 
     lipschitz is the steepest slope between neighbouring samples times sqrt(3) at most, never below 1.
     """
@@ -197,14 +204,14 @@ def from_samples(grid: Grid, values: NDArray) -> Field:
 def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
     """Distance to a closed mesh, exact at samples h_mm apart within band_mm of it, +-band_mm beyond, trilinear between.
 
-    Inside is where a column from below has crossed the mesh an odd number of times. Raises GeometryError for an empty mesh or
-    more than 400 M samples.
+    Inside is where a column from below has crossed the mesh an odd number of times. Raises GeometryError for an empty
+    mesh or more than 400 M samples.
     """
     if not len(mesh.faces) or not 0 < h_mm <= band_mm:
         raise GeometryError(
             f"from_mesh: needs faces and 0 < h <= band, got {len(mesh.faces)} faces, {h_mm}, {band_mm} mm"
         )
-    low, high = mesh.bounds + [[-band_mm - h_mm], [band_mm + h_mm]]
+    low, high = mesh.bounds + _growth(band_mm + h_mm)
     shape = tuple(int(n) for n in np.ceil((high - low) / h_mm).astype(int) + 1)
     if np.prod(shape, dtype=np.int64) > MOST_SAMPLES:
         raise GeometryError(f"from_mesh: {shape} samples of {h_mm} mm; crop the mesh or raise h")
@@ -221,7 +228,8 @@ def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
 
 
 def _slabs(x: Array, band: float, planes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Triangles (m,3 corner coordinates) that come within band of each slab of SLAB planes: rows, and where slabs start."""
+    """Triangles (m,3 corner coordinates) that come within band of each slab of SLAB planes: rows, and where slabs
+    start."""
     count = -(-planes // SLAB)
     first = np.clip((x.min(axis=1) - band) // SLAB, 0, count - 1).astype(np.int64)
     last = np.clip((x.max(axis=1) + band) // SLAB, 0, count - 1).astype(np.int64)
@@ -240,11 +248,12 @@ def loft(
     depth_mm: ArrayLike,
     exponent: float = 2.5,
 ) -> Field:
-    """Superellipse sections |x'/a|^n + |y/b|^n <= 1 stacked along z, with x' = x - centre_x, b = depth and a = medial for
-    x' > 0, lateral otherwise (half-widths, mm); arrays (m,) with z rising, monotone cubic between them.
+    """Superellipse sections |x'/a|^n + |y/b|^n <= 1 stacked along z, with x' = x - centre_x, b = depth and a = medial
+    for x' > 0, lateral otherwise (half-widths, mm); arrays (m,) with z rising, monotone cubic between them.
 
-    The lowest section closes to a bullet tip that ends at z_mm[0]; the top at z_mm[-1] is flat. The field is the distance to
-    the foot point on the surface: within 3 % for offsets of 2 mm either way; deep inside only its sign is meant.
+    The lowest section closes to a bullet tip that ends at z_mm[0]; the top at z_mm[-1] is flat. The field is the
+    distance to the foot point on the surface: within 3 % for offsets of 2 mm either way; deep inside only its sign is
+    meant.
     """
     z = np.asarray(z_mm, np.float64)
     rows = [np.asarray(v, np.float64) for v in (centre_x_mm, medial_mm, lateral_mm, depth_mm)]
@@ -256,7 +265,7 @@ def loft(
     nodes = max(64, int(np.ceil((z[-1] - z[0]) / 0.25)) + 1)
     at = np.linspace(z[0], z[-1], nodes)
     curves = [PchipInterpolator(z, r) for r in rows]
-    table = np.column_stack([c(at) for c in curves] + [c.derivative()(at) for c in curves])
+    table = np.column_stack([*(c(at) for c in curves), *(c.derivative()(at) for c in curves)])
     tip = min(0.25 * (table[0, 1] + table[0, 2]) + 0.5 * table[0, 3], 0.5 * (z[-1] - z[0]))
     step = float(at[1] - at[0])
 

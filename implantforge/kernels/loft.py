@@ -58,7 +58,8 @@ def _implicit(table, z_low, step, tip, exponent, p, s, g):  # type: ignore[no-un
 
 @helper
 def _straight(s, exponent, room, p):  # type: ignore[no-untyped-def]
-    """Way from an inner point to the section's outline along y or x: bounds the distance where the walk took a far foot."""
+    """Way from an inner point to the section's outline along y or x: bounds the distance where the walk took a far
+    foot."""
     x = p[0] - s[0]
     width = s[1] if x >= 0 else s[2]
     u, v = abs(x) / width, abs(p[1]) / s[3]
@@ -108,7 +109,8 @@ def _side_distance(table, z_low, step, tip, exponent, z_top, rounds, p, q, s, g)
 
 @parallel_kernel
 def loft_distance(table, z_low, step, z_top, tip, exponent, rounds, points, out):  # type: ignore[no-untyped-def]
-    """out (n,) signed mm at points (n,3); table (m,8) centre, medial, lateral, depth and slopes at z_low + step * row."""
+    """out (n,) signed mm at points (n,3); table (m,8) centre, medial, lateral, depth and slopes at z_low + step *
+    row."""
     for n in prange(len(points)):
         p, q, g, s = np.empty(3), np.empty(3), np.empty(3), np.empty(8)
         for c in range(3):

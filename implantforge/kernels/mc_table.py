@@ -7,7 +7,7 @@ split into triangles by diagonals of which none lies in a cube face, so no edge 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import combinations
 
@@ -87,7 +87,7 @@ def _off_face() -> set[frozenset[int]]:
     }
 
 
-def _spread(triangles: list[Triangle]) -> float:
+def _spread(triangles: Iterable[Triangle]) -> float:
     """Sum of squared side lengths with vertices at edge middles: small for well-shaped splits."""
     corner = np.array([[c & 1, c >> 1 & 1, c >> 2] for c in range(8)], float)
     middle = corner[edge_corners()].mean(axis=1)

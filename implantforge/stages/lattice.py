@@ -1,4 +1,5 @@
-"""Lattices in the user's terms: a wall in mm or a porosity becomes a level, a field and a porous coat bonded to its core."""
+"""Lattices in the user's terms: a wall in mm or a porosity becomes a level, a field and a porous coat bonded to its
+core."""
 
 from __future__ import annotations
 
@@ -15,20 +16,21 @@ from implantforge.core import Array, Design, Field, GeometryError, Lattice, Mesh
 from implantforge.geom import measure
 from implantforge.kernels.tpms import tpms_distance, tpms_level
 
-# Row number is the kernel's `kind`. Relative density limits: below, necks come near pinch-off (1.5 times the density where the
-# solid falls apart); above, throats fall under 0.05 cell and powder stays inside.
+# Row number is the kernel's `kind`. Relative density limits: below, necks come near pinch-off (1.5 times the density
+# where the solid falls apart); above, throats fall under 0.05 cell and powder stays inside.
 KINDS = ("gyroid", "diamond", "primitive", "iwp")
 DENSITY = {
     ("gyroid", "network"): (0.05, 0.90),
     ("diamond", "network"): (0.12, 0.85),
     ("primitive", "network"): (0.25, 0.70),
     ("iwp", "network"): (0.15, 0.70),
-    ("gyroid", "sheet"): (0.05, 0.80),
-    ("diamond", "sheet"): (0.05, 0.80),
+    ("gyroid", "sheet"): (0.05, 0.60),
+    ("diamond", "sheet"): (0.05, 0.60),
     ("primitive", "sheet"): (0.05, 0.60),
     ("iwp", "sheet"): (0.05, 0.60),
 }
 LIMIT = 0.08  # cells; distances are cut off here beyond the surface: farther out the walk may miss the nearest sheet
+SHEET_REACH = 0.14  # cells; half of the thickest sheet, and near enough for the walk not to stray
 STEPS = 3
 SAMPLES = 96  # porosity is read off this many samples along a cell
 PROBE = 48  # spheres are looked for at this many points along a cell
@@ -36,8 +38,9 @@ PROBE = 48  # spheres are looked for at this many points along a cell
 
 @dataclass(frozen=True)
 class SolvedLattice:
-    """A lattice with its numbers worked out. level cuts f (network); wall_mm is the sheet thickness or the network's neck, the
-    largest sphere that passes through the solid; pore_mm the largest sphere in the void, throat_mm the largest that passes.
+    """A lattice with its numbers worked out. level cuts f (network); wall_mm is the sheet thickness or the network's
+    neck, the largest sphere that passes through the solid; pore_mm the largest sphere in the void, throat_mm the
+    largest that passes.
     """
 
     kind: str
@@ -61,9 +64,7 @@ def solve(lattice: Lattice) -> SolvedLattice:
             f"lattice: no {lattice.form} {lattice.kind!r}; there are {', '.join(KINDS)} as sheet or network"
         )
     if (lattice.wall_mm is None) == (lattice.porosity is None):
-        raise GeometryError(
-            f"lattice: give wall_mm or porosity, one of them; got {lattice.wall_mm} and {lattice.porosity}"
-        )
+        raise GeometryError(f"lattice: give one of wall_mm or porosity, got {lattice.wall_mm} and {lattice.porosity}")
     if not lattice.cell_mm > 0:
         raise GeometryError(f"lattice: cell_mm must be positive, got {lattice.cell_mm}")
     low, high = DENSITY[lattice.kind, lattice.form]
@@ -75,8 +76,8 @@ def solve(lattice: Lattice) -> SolvedLattice:
         walls = [_unit(lattice.kind, lattice.form, round(d, 6))[1] * lattice.cell_mm for d in (low, high)]
         why = "falls apart or is thinner than its sampling" if density < low else "closes its pores"
         raise GeometryError(
-            f"lattice: {lattice.kind} {lattice.form} of density {density:.3f} {why}; at cell {lattice.cell_mm} mm ask for "
-            f"porosity {1 - high:.2f}..{1 - low:.2f} or wall {walls[0]:.2f}..{walls[1]:.2f} mm"
+            f"lattice: {lattice.kind} {lattice.form} of density {density:.3f} {why}; at cell {lattice.cell_mm} mm ask "
+            f"for porosity {1 - high:.2f}..{1 - low:.2f} or wall {walls[0]:.2f}..{walls[1]:.2f} mm"
         )
     level, wall, pore, throat = _unit(lattice.kind, lattice.form, round(density, 6))
     if lattice.wall_mm is not None:
@@ -106,7 +107,7 @@ def _sorted(kind: str, form: str) -> Array:
     if form == "network":
         tpms_level(row, 1.0, points, out)
         return np.sort(out)
-    tpms_distance(row, 1.0, 0.0, 0.5, STEPS, points, out)
+    tpms_distance(row, 1.0, 0.0, SHEET_REACH, STEPS, points, out)
     return np.sort(np.abs(out))
 
 
@@ -165,7 +166,8 @@ def _probe(kind: str) -> tuple[Array, Array]:
 
 
 def _spheres(kind: str, level: float, sign: int) -> tuple[float, float]:
-    """Diameters, in cells, of the largest sphere in {sign (f - level) > 0} and of the largest that passes through it."""
+    """Diameters, in cells, of the largest sphere in {sign (f - level) > 0} and of the largest that passes through
+    it."""
     points, f = _probe(kind)
     inside = sign * (f - level) > 0
     if not inside.any():
@@ -237,12 +239,12 @@ LATTICE_LIPSCHITZ = 1.3  # foot points of the Newton walk jump between sheets
 def fill(design: Design, solved: SolvedLattice, *, min_feature_mm: float = 0.0, overlap_mm: float = 0.1) -> Field:
     """Metal of a design: solid | (porous & lattice), inside the envelope.
 
-    The lattice reaches overlap_mm into and along the core, so that struts root in metal; they end at the nominal envelope.
-    Raises GeometryError when the lattice is thinner than min_feature_mm.
+    The lattice reaches overlap_mm into and along the core, so that struts root in metal; they end at the nominal
+    envelope. Raises GeometryError when the lattice is thinner than min_feature_mm.
     """
     if solved.wall_mm < min_feature_mm:
         raise GeometryError(
-            f"lattice: {solved.kind} {solved.form} wall {solved.wall_mm:.3f} mm < smallest printable {min_feature_mm:.3f} mm; "
+            f"lattice: {solved.kind} {solved.form} wall {solved.wall_mm:.3f} mm < printable {min_feature_mm:.3f} mm; "
             "raise wall_mm or cell_mm, or lower the porosity"
         )
     solid, porous, envelope = design.solid, design.porous, design.envelope
