@@ -81,8 +81,9 @@ def test_block_has_the_asked_porosity_and_wall(form: str) -> None:
     if form == "sheet":
         assert got["lattice_wall_um"] == pytest.approx(250, rel=0.1)
     else:
-        assert solved.wall_mm * 900 < got["lattice_wall_um"] < solved.wall_mm * 1300
+        assert got["lattice_neck_um"] == pytest.approx(1e3 * solved.wall_mm, rel=0.1)
     assert got["lattice_pore_size_um"] == pytest.approx(1e3 * solved.pore_mm, rel=0.1)
+    assert got["throat_um"] == pytest.approx(1e3 * solved.throat_mm, rel=0.1)
     assert got["open_void_pct"] > 99.9
     void = measure._voxels(metal, *region.bounds, 0.1) > 0
     sizes = np.bincount(ndimage.label(void)[0].ravel())[1:]

@@ -119,9 +119,10 @@ def connectivity(void: Mask, exits: Mask, diameter_mm: float, spacing_mm: float)
 def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 5.0) -> dict[str, float]:
     """What the coat became, measured on metal and void as they are: lattice_porosity_pct over the whole region, and
     in the densest window of it, voxels h_mm (choose wall / 6 or finer): lattice_wall_um (median local thickness),
-    lattice_wall_p01_um, lattice_pore_size_um (largest ball in the void inside the region), throat_um (largest ball
-    that gets from outside to half the coat's depth), open_void_pct (void connected to the outside or to the window's
-    sides).
+    lattice_wall_p01_um, lattice_neck_um (largest ball that passes through the lattice's metal: what a network's wall_mm
+    means), lattice_pore_size_um (largest ball in the void inside the region), throat_um (largest ball that gets through
+    the void to the middle of the window and half the coat's depth), open_void_pct (void connected to the outside or to
+    the window's sides).
 
     Walls are read a wall's width away from the boundary of region and window, where clipping and the core do not change
     them; pores are balls that lie in region and window as a whole.
@@ -144,6 +145,9 @@ def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 
     sides = np.zeros_like(void)
     sides[[0, -1]] = sides[:, [0, -1]] = sides[:, :, [0, -1]] = True
     exits = ~solid & (~inside | sides)
+    deep = np.zeros_like(void)
+    deep[tuple(slice(n // 3, n - n // 3) for n in void.shape)] = True
+    deep &= region_at < -0.5 * depth
     labels = ndimage.label(~solid, np.ones((3, 3, 3)))[0]
     opened = np.isin(labels, np.unique(labels[exits]))
     step = max(h_mm, float(np.cbrt(np.prod(porous.bounds[1] - porous.bounds[0]) / 4e6)))
@@ -152,7 +156,8 @@ def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 
         "lattice_wall_um": 1e3 * float(np.median(wall[core])),
         "lattice_wall_p01_um": 1e3 * float(np.percentile(wall[core], 1)),
         "lattice_pore_size_um": 1e3 * max(2 * float(pores.max()) - 0.5 * h_mm, 0.0),
-        "throat_um": 1e3 * _throat(~solid, region_at, h_mm),
+        "throat_um": 1e3 * _passing(~solid, sides | ~inside, deep & ~solid, h_mm),
+        "lattice_neck_um": 1e3 * _passing(solid & inside, sides & inside, deep & solid, h_mm),
         "open_void_pct": 100 * float(opened[void].sum() / max(void.sum(), 1)),
     }
 
@@ -182,15 +187,13 @@ def _voxels(field: Field, low: Array, high: Array, h_mm: float) -> NDArray[np.fl
     return out
 
 
-def _throat(void: Mask, region_at: NDArray, h_mm: float) -> float:
-    """Diameter (mm) of the largest ball that comes from outside the region to half its depth through the void."""
-    room = edt.edt(np.ascontiguousarray(void), anisotropy=(h_mm,) * 3, black_border=False, parallel=1)
-    deep = region_at < 0.5 * region_at.min()
-    outside = region_at > 0
-    low, high = 0.0, float(room[deep & void].max(initial=0.0))
-    while high - low > 0.25 * h_mm:
+def _passing(space: Mask, start: Mask, goal: Mask, h_mm: float) -> float:
+    """Diameter (mm) of the largest ball that gets from start to goal inside space."""
+    room = edt.edt(np.ascontiguousarray(space), anisotropy=(h_mm,) * 3, black_border=False, parallel=1)
+    low, high = 0.0, float(room[goal].max(initial=0.0))
+    while high - low > 0.1 * h_mm:
         middle = 0.5 * (low + high)
         labels = ndimage.label(room >= middle, np.ones((3, 3, 3)))[0]
-        reached = np.intersect1d(labels[outside & (labels > 0)], labels[deep & (labels > 0)])
+        reached = np.intersect1d(labels[start & (labels > 0)], labels[goal & (labels > 0)])
         low, high = (middle, high) if len(reached) else (low, middle)
     return max(2 * low - 0.5 * h_mm, 0.0)
