@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from implantforge import __version__
-from implantforge.core.errors import ImplantForgeError
 
 __all__ = ["main"]
 
@@ -72,8 +71,6 @@ def _run(words: list[str]) -> int:
         code = _cli.main(words, prog_name="implantforge", standalone_mode=False)
         sys.stdout.flush()
         return int(code or OK)
-    except ImplantForgeError as error:
-        return _refuse(words, str(error))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return OK if not words else REFUSED
@@ -82,12 +79,14 @@ def _run(words: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; nothing unfinished looks finished", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # the interpreter flushes stdout once more at exit
+    except (BrokenPipeError, SystemExit):
+        # click turns a closed pipe into SystemExit; the interpreter flushes stdout once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:
-        return _defect(error)
+        from implantforge.core.errors import ImplantForgeError
+
+        return _refuse(words, str(error)) if isinstance(error, ImplantForgeError) else _defect(error)
 
 
 def _refuse(words: list[str], reason: str) -> int:

@@ -8,16 +8,15 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, Design, Field, GeometryError, Mesh
+from implantforge.core import Design, Field, GeometryError, Mesh
 from implantforge.geom import measure, meshing
 from implantforge.stages import lattice
 from implantforge.stages.lattice import SolvedLattice
 
 Mask = NDArray[np.bool_]
 POWDER_DIAMETER_MM = 0.25  # what must be able to leave: about four of the largest grains side by side
-STEP_MM = 0.15
-CELLS_PROBED = 2.0
-MAX_VOXELS = 60_000_000
+STEP_MM = 0.2
+COARSE_MM = 1.4
 
 
 def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dict[str, Any]]:
@@ -33,70 +32,62 @@ def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dic
 
 
 def certificate(design: Design, field: Field, solved: SolvedLattice, h_mm: float) -> dict[str, Any]:
-    """What the lattice is: solved numbers, porosity by sampling the metal, wall by distance transform, and the volume
-    of pores whose powder cannot leave."""
-    wall = wall_mm(solved)
-    region = design.porous - design.solid
-    pores = Field(region.evaluate, _tight(region), region.lipschitz)
+    """What the lattice is: solved numbers, and what sampling the metal shows: porosity and pores that keep powder."""
+    void, pores, outside = _sampled(design, field, STEP_MM)
+    if not pores.any():
+        raise GeometryError("certificate: the design has no porous region")
     return {
-        "lattice_porosity_pct": 100.0 * measure.porosity(field, pores, solved.cell_mm / 14.0),
+        "lattice_porosity_pct": 100.0 * float((void & pores).sum() / pores.sum()),
         "lattice_cell_porosity_pct": 100.0 * solved.porosity,
         "lattice_pore_size_um": 1000.0 * solved.pore_mm,
         "lattice_throat_um": 1000.0 * solved.throat_mm,
         "lattice_wall_um": 1000.0 * solved.wall_mm,
-        "lattice_wall_measured_um": 1000.0 * wall,
-        "lattice_sampling_per_wall": solved.wall_mm / h_mm,
-        "min_wall_mm": min(solved.wall_mm, wall),
-        "trapped_powder_mm3": trapped_powder_mm3(design, field),
+        "lattice_samples_per_wall": solved.wall_mm / h_mm,
+        "porous_volume_mm3": float(pores.sum()) * STEP_MM**3,
+        "min_wall_mm": solved.wall_mm,
+        "trapped_powder_mm3": trapped_mm3(void, outside, STEP_MM),
     }
 
 
-def wall_mm(solved: SolvedLattice) -> float:
-    """Wall of a sheet or neck of a network, measured on voxels of two cells of the lattice itself.
-
-    A sheet's wall is its median local thickness; a network's neck the smallest local thickness of its struts.
-    """
-    span, step = CELLS_PROBED * solved.cell_mm, solved.wall_mm / 9.0
-    count = int(np.clip(np.ceil(span / step), 24, 160))
-    step = span / count
-    points = (np.indices((count, count, count)).reshape(3, -1).T.astype(np.float64) + 0.37) * step
-    field = lattice.field(solved, np.array([[0.0] * 3, [span] * 3]))
-    mask = (field(points) < 0).reshape((count,) * 3)
-    return float(measure.wall_percentiles(mask, step, (50.0 if solved.form == "sheet" else 1.0,))[0])
+def trapped_mm3(void: Mask, outside: Mask, step_mm: float) -> float:
+    """Volume of the void that a cluster of grains fits into but cannot leave, from masks (i,j,k) step_mm apart."""
+    room = edt.edt(np.ascontiguousarray(void), anisotropy=(step_mm,) * 3, black_border=False, parallel=1)
+    seeds = room >= (POWDER_DIAMETER_MM + step_mm) / 2  # half a sample on the safe side
+    share = measure.connectivity(seeds, outside & seeds, 0.0, step_mm)
+    return (1.0 - share) * float(seeds.sum()) * step_mm**3
 
 
-def trapped_powder_mm3(design: Design, field: Field) -> float:
-    """Volume of places where a grain cluster of POWDER_DIAMETER_MM fits but from which it cannot reach the outside."""
-    low, high = _tight(design.porous)
-    shape = tuple(int(n) for n in np.ceil((high - low) / STEP_MM))
-    if np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise GeometryError(f"certificate: porous region of {(high - low).round(0).tolist()} mm is too large to search")
-    void, outside = _sampled(design, field, low, shape)
-    room = edt.edt(np.ascontiguousarray(void), anisotropy=(STEP_MM,) * 3, black_border=False, parallel=1)
-    seeds = room >= POWDER_DIAMETER_MM / 2
-    share = measure.connectivity(seeds, outside & seeds, 0.0, STEP_MM)
-    return (1.0 - share) * float(seeds.sum()) * STEP_MM**3
+def _sampled(design: Design, field: Field, step_mm: float) -> tuple[Mask, Mask, Mask]:
+    """Masks (i,j,k) of samples near the porous region: no metal there, porous region without core, outside the
+    envelope. All three are False farther away."""
+    near = _Near(design.porous, step_mm)
+    points = near.points
+    metal, region = field(points), design.porous(points)
+    solid, envelope = design.solid(points), design.envelope(points)
+    pores = near.grid((region < 0) & (solid > 0), False)
+    return near.grid(metal > 0, False), pores, near.grid(envelope > 0.5 * step_mm, False)
 
 
-def _tight(region: Field, step_mm: float = 1.0) -> Array:
-    """Bounds (2,3) of {region < 0}, one step wider; narrower than the region's own when those are generous."""
-    low, high = region.bounds
-    axes = [np.arange(a, b + step_mm, step_mm) for a, b in zip(low, high)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = points[region(points) < step_mm]
-    if not len(points):
-        raise GeometryError("certificate: the design has no porous region")
-    return np.array([points.min(axis=0) - step_mm, points.max(axis=0) + step_mm])
+class _Near:
+    """Samples step_mm apart within about COARSE_MM of {region < 0}, found by a coarse look first."""
 
+    def __init__(self, region: Field, step_mm: float) -> None:
+        low, high = region.bounds
+        axes = [np.arange(a - COARSE_MM, b + COARSE_MM, COARSE_MM) for a, b in zip(low, high)]
+        corner = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        corner = corner[region(corner + COARSE_MM / 2) < COARSE_MM * 1.5 * region.lipschitz]
+        if not len(corner):
+            raise GeometryError("certificate: the design has no porous region")
+        count = int(np.ceil(COARSE_MM / step_mm))
+        block = np.indices((count, count, count)).reshape(3, -1).T
+        first = np.rint((corner - corner.min(axis=0)) / COARSE_MM).astype(np.int64) * count
+        self.index = (first[:, None] + block).reshape(-1, 3)
+        # an offset that no lattice repeats keeps samples off its symmetry planes
+        self.points = corner.min(axis=0) + (self.index + np.array([0.37, 0.61, 0.83])) * (COARSE_MM / count)
+        self.shape = tuple(int(n) for n in self.index.max(axis=0) + 1)
 
-def _sampled(
-    design: Design, field: Field, low: Array, shape: tuple[int, ...]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Masks (i,j,k): no metal there, and outside the envelope."""
-    void, outside = np.empty(shape, bool), np.empty(shape, bool)
-    plane = np.indices((shape[1], shape[2])).reshape(2, -1).T * STEP_MM
-    for i in range(shape[0]):
-        points = np.column_stack([np.full(len(plane), i * STEP_MM), plane]) + low
-        void[i] = (field(points) > 0).reshape(shape[1:])
-        outside[i] = (design.envelope(points) > STEP_MM).reshape(shape[1:])
-    return void, outside
+    def grid(self, values: NDArray[np.bool_], elsewhere: bool) -> Mask:
+        """Sample values as a mask (i,j,k)."""
+        out = np.full(self.shape, elsewhere)
+        out[tuple(self.index.T)] = values
+        return out
