@@ -82,10 +82,11 @@ def _side_distance(table, z_low, step, tip, exponent, z_top, rounds, p, q, s, g)
             dot = ((p[0] - q[0]) * g[0] + (p[1] - q[1]) * g[1] + (p[2] - q[2]) * g[2]) / gg
             for c in range(3):
                 q[c] += 0.7 * (p[c] - q[c] - dot * g[c])
-        for _ in range(2):
+        for again in range(2 if turn < 2 else 1):
             if q[2] > z_top:
                 q[2] = z_top
-            value = _implicit(table, z_low, step, tip, exponent, q, s, g)
+            if turn or again:
+                value = _implicit(table, z_low, step, tip, exponent, q, s, g)
             if q[2] >= z_top:
                 g[2] = 0.0
             gg = g[0] * g[0] + g[1] * g[1] + g[2] * g[2]
