@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import edt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
@@ -238,6 +240,27 @@ def _slabs(x: Array, band: float, planes: int) -> tuple[NDArray[np.int64], NDArr
     slab = np.repeat(first, spans) + np.arange(len(rows)) - np.repeat(np.cumsum(spans) - spans, spans)
     order = np.argsort(slab, kind="stable")
     return rows[order], np.concatenate([[0], np.cumsum(np.bincount(slab, minlength=count))])
+
+
+def sampled(field: Field, h_mm: float, margin_mm: float = 3.0, band_mm: float = 2.5) -> Field:
+    """The field read from its own samples h_mm apart, margin_mm beyond its bounds: for shapes that are dear to evaluate.
+
+    Beyond band_mm from the surface, where a pseudo-distance may jump, the distance transform of the samples' signs takes
+    over. The surface moves by h^2/8 times its curvature (0.4 mm samples, 5 mm radius: 4 um); edges round by about h/2.
+    """
+    low = field.bounds[0] - margin_mm
+    shape = np.maximum(np.ceil((field.bounds[1] + margin_mm - low) / h_mm).astype(int) + 1, 2)
+    grid = Grid(Pose(np.eye(3), low), np.full(3, h_mm), (int(shape[0]), int(shape[1]), int(shape[2])))
+    values = np.empty(grid.shape, np.float32)
+    for i in range(grid.shape[0]):
+        index = np.indices((1, *grid.shape[1:])).reshape(3, -1).T + [i, 0, 0]
+        values[i] = field.evaluate(grid.to_patient(index)).reshape(grid.shape[1:])
+    inside = values < 0
+    outer = edt.edt(~inside, anisotropy=(h_mm,) * 3, parallel=1) - h_mm / 2
+    inner = h_mm / 2 - edt.edt(inside, anisotropy=(h_mm,) * 3, parallel=1)
+    far = np.where(inside, inner, outer)
+    values = np.where(np.abs(far) < band_mm, np.clip(values, far - h_mm, far + h_mm), far)
+    return replace(from_samples(grid, values), bounds=field.bounds, lipschitz=1.5)
 
 
 def loft(

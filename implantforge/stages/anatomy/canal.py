@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from implantforge.core import Anatomy, AnatomyError, Array, Field, Grid, Landmark, Mesh, Pose, Volume
+from implantforge.geom.inside import inside
 from implantforge.geom.shapes import from_samples
 from implantforge.stages.anatomy.sphere import vertex_normals
 
@@ -28,14 +29,14 @@ def cavity(volume: Volume, mesh: Mesh, anatomy: Anatomy, endosteal_hu: float = 6
     """
     grid = _grid(volume, mesh, anatomy)
     hu = _resampled(volume, grid)
-    inside = (hu < endosteal_hu) & (_depth(mesh, grid) > cortex_mm)
-    pieces, count = ndimage.label(inside)
+    open_ = (hu < endosteal_hu) & (_depth(mesh, grid) > cortex_mm)
+    pieces, count = ndimage.label(open_)
     if not count:
         raise AnatomyError(f"{anatomy.bone}: no marrow cavity below {endosteal_hu:.0f} HU and {cortex_mm} mm deep")
-    inside = ndimage.binary_fill_holes(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
-    out_mm, in_mm = (edt.edt(m, anisotropy=(SPACING_MM,) * 3, parallel=2) for m in (~inside, inside))
+    open_ = ndimage.binary_fill_holes(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
+    out_mm, in_mm = (edt.edt(m, anisotropy=(SPACING_MM,) * 3, parallel=2) for m in (~open_, open_))
     half = SPACING_MM / 2
-    distance = np.where(inside, half - in_mm, out_mm - half)
+    distance = np.where(open_, half - in_mm, out_mm - half)
     return from_samples(grid, ndimage.gaussian_filter(distance, 0.8).astype(np.float32))
 
 
@@ -69,11 +70,16 @@ def _depth(mesh: Mesh, grid: Grid) -> NDArray[np.float32]:
     shape = tuple(int(np.ceil(n / ratio)) + 1 for n in grid.shape)
     coarse = Grid(grid.pose, grid.spacing_mm * ratio, shape)  # type: ignore[arg-type]
     points = coarse.to_patient(np.indices(shape).reshape(3, -1).T.astype(float))
+    limit_mm = 7.0
     normals, _ = vertex_normals(mesh)
-    tree = cKDTree(mesh.vertices)
-    far, nearest = tree.query(points, workers=2)
-    across = np.einsum("ij,ij->i", mesh.vertices[nearest] - points, normals[nearest])
-    depth = np.where(np.abs(across) < 4.0, across, np.sign(across) * far).reshape(shape).astype(np.float32)
+    far, nearest = cKDTree(mesh.vertices).query(points, distance_upper_bound=limit_mm, workers=2)
+    close = far < limit_mm
+    across = np.full(len(points), limit_mm)
+    across[close] = np.einsum("ij,ij->i", mesh.vertices[nearest[close]] - points[close], normals[nearest[close]]).clip(
+        -far[close], far[close]
+    )
+    signed = np.where(inside(mesh, points), np.abs(across), -np.abs(across))
+    depth = signed.reshape(shape).astype(np.float32)
     return ndimage.affine_transform(depth, np.full(3, 1.0 / ratio), 0.0, grid.shape, order=1, mode="nearest")
 
 
