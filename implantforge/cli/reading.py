@@ -120,7 +120,7 @@ def view_(run: Path, screenshot: Path | None) -> int:
 @click.command("sample")
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="new or empty folder")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="which patient")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="which patient")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 def sample_(name: str, out: Path, seed: int, as_json: bool) -> int:
     """Write the synthetic patient NAME (hip) to DIR: CT as DICOM, truth.json, truth_labels.nii.gz."""

@@ -15,8 +15,9 @@ from implantforge.stages.lattice import SolvedLattice
 
 Mask = NDArray[np.bool_]
 POWDER_DIAMETER_MM = 0.25  # what must be able to leave: about four of the largest grains side by side
-STEP_MM = 0.2
-COARSE_MM = 1.4
+COARSE_MM = 1.37
+STEP_MM = COARSE_MM / 7  # 0.196: no lattice cell of round size repeats on it
+SAMPLES_PER_WALL = 7.0
 
 
 def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dict[str, Any]]:
@@ -32,19 +33,31 @@ def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dic
 
 
 def certificate(design: Design, field: Field, solved: SolvedLattice, h_mm: float) -> dict[str, Any]:
-    """What the lattice is: solved numbers, and what sampling the metal shows: porosity and pores that keep powder."""
+    """What the lattice became, measured on the metal, beside what was designed.
+
+    Porosity and trapped powder over the whole porous region, wall, pore and throat in its densest window.
+    """
     void, pores, outside = _sampled(design, field, STEP_MM)
     if not pores.any():
         raise GeometryError("certificate: the design has no porous region")
+    region = design.porous - design.solid
+    seen = measure.certificate(field, region, solved.wall_mm / SAMPLES_PER_WALL)
+    # what a recipe's wall_mm means: the thickness of a sheet, the neck of a network
+    wall_um = seen["lattice_neck_um" if solved.form == "network" else "lattice_wall_um"]
     return {
         "lattice_porosity_pct": 100.0 * float((void & pores).sum() / pores.sum()),
-        "lattice_cell_porosity_pct": 100.0 * solved.porosity,
-        "lattice_pore_size_um": 1000.0 * solved.pore_mm,
-        "lattice_throat_um": 1000.0 * solved.throat_mm,
-        "lattice_wall_um": 1000.0 * solved.wall_mm,
+        "lattice_pore_size_um": seen["lattice_pore_size_um"],
+        "lattice_wall_um": wall_um,
+        "lattice_throat_um": seen["throat_um"],
+        "lattice_wall_median_um": seen["lattice_wall_um"],
+        "lattice_wall_p01_um": seen["lattice_wall_p01_um"],
+        "lattice_open_void_pct": seen["open_void_pct"],
+        "lattice_wall_designed_um": 1000.0 * solved.wall_mm,
+        "lattice_pore_size_designed_um": 1000.0 * solved.pore_mm,
+        "lattice_porosity_designed_pct": 100.0 * solved.porosity,
         "lattice_samples_per_wall": solved.wall_mm / h_mm,
         "porous_volume_mm3": float(pores.sum()) * STEP_MM**3,
-        "min_wall_mm": solved.wall_mm,
+        "min_wall_mm": wall_um / 1000.0,
         "trapped_powder_mm3": trapped_mm3(void, outside, STEP_MM),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def _write_part(run: Run, recipe: Recipe, made: Made, manifest: dict[str, Any]) 
 def write_report(run: Run, manifest: Mapping[str, Any], report: ReportWriter) -> None:
     """report.html, written again only when one of the files it reads has changed."""
     page = {**manifest, "stages": [], "files": run.files}
-    run.write_in_place("report.html", json_text(page), lambda: report(run.folder, page))
+    text = json_text(page)
+    run.write_in_place("report.html", text, lambda: report(run.folder, json.loads(text)))
 
 
 def _manifest(recipe: Recipe, made: Made, fit: Fit) -> dict[str, Any]:

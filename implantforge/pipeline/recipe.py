@@ -34,7 +34,7 @@ class SampleParams(Params):
     """[sample]"""
 
     name: str = text("hip", "synthetic patient taken when no CT is given")
-    seed: int = count(1, 0, 2**31 - 1, "which synthetic patient")
+    seed: int = count(0, 0, 2**31 - 1, "which synthetic patient")
 
 
 class LatticeParams(Params):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -18,12 +19,12 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder("pipelines").glob("*.toml"))}
 
 
-def sample(name: str) -> Path | None:
-    """The stored CT of a sample patient (a zip or a folder), or None when it has to be generated."""
-    root = folder("sample_data")
-    found = (
-        path
-        for path in (root / f"{name}.zip", root / name / "ct.zip", root / name / "ct", root / name)
-        if path.exists()
-    )
-    return next(found, None)
+def sample(name: str, seed: int) -> Path | None:
+    """The stored CT of a sample patient (a zip or a folder), or None when that patient has to be generated."""
+    root = folder("sample_data") / name
+    try:
+        stored = json.loads((root / "truth.json").read_text(encoding="utf-8"))["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    found = (root / one for one in ("ct.zip", "ct") if (root / one).exists())
+    return next(found, None) if stored == seed else None

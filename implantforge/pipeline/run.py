@@ -146,8 +146,10 @@ class Run:
         ]
         page = {**manifest, "stages": stages, "peak_memory_mb": peak_memory_mb(), "files": self.files}
         self._replace(self.folder / "cache" / "files.json", json_text(self._files))
-        self._replace(self.folder / "manifest.json", json_text(page))
-        return dict(page)
+        text = json_text(page)
+        self._replace(self.folder / "manifest.json", text)
+        manifest_as_read: dict[str, Any] = json.loads(text)
+        return manifest_as_read
 
     def _replace(self, path: Path, page: str) -> None:
         fresh = self.folder / "cache" / "tmp" / path.name

@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 def source(recipe: Recipe, ct: Path | None) -> Source:
     """The CT given, or the recipe's sample patient; InputError when it does not exist. File names are not kept."""
-    path = ct if ct is not None else resources.sample(recipe.sample.name)
+    path = ct if ct is not None else resources.sample(recipe.sample.name, recipe.sample.seed)
     if path is None:
         made = recipe.sample.model_dump()
         key = cache.digest(made)
@@ -46,7 +46,11 @@ def source(recipe: Recipe, ct: Path | None) -> Source:
     if not path.exists():
         raise InputError(f"CT: {path} does not exist")
     key = content_sha256(path)
-    name = f"sample:{recipe.sample.name}" if ct is None else "ct" + ("/" if path.is_dir() else "".join(path.suffixes))
+    name = (
+        f"sample:{recipe.sample.name}:{recipe.sample.seed}"
+        if ct is None
+        else "ct" + ("/" if path.is_dir() else "".join(path.suffixes))
+    )
     return Source(name, key, Result(key, lambda _: str(path)), lambda: identity(path))
 
 
