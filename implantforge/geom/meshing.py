@@ -57,6 +57,7 @@ def polygonise(field: Field, h_mm: float, *, bounds: Array | None = None, progre
 
 def _evaluate(field: Field, points: Array) -> NDArray:
     """field at many points, in cache-sized batches."""
+    points.setflags(write=False)
     parts = [field.evaluate(points[a : a + BATCH]) for a in range(0, len(points), BATCH)]
     return np.concatenate(parts) if parts else np.empty(0)
 
@@ -119,6 +120,7 @@ def _sample(field: Field, blocks: _Blocks, progress: Progress | None) -> NDArray
         kernels.list_points(
             blocks.coords, blocks.lookup, CELLS, first, last, offsets, blocks.origin_mm, blocks.h_mm, slots, points
         )
+        points.setflags(write=False)
         flat[slots] = field.evaluate(points)
         if progress:
             progress(0.7 * last / len(counts))
@@ -182,7 +184,8 @@ def _find_roots(field: Field, low: Array, axis: NDArray[np.uint8], ends: Array, 
     for step in range(ROOT_STEPS):
         points, here = np.empty((len(where), 3)), t[where]
         kernels.edge_points(low, axis, h, here, points)
-        found = np.asarray(field.evaluate(points), np.float64)
+        points.setflags(write=False)
+        found = np.array(field.evaluate(points), np.float64)
         kernels.tighten(found, step > 1 and step % 2 == 0, ROOT_TOLERANCE * h, bracket, ends, here)
         t[where] = here
         still = np.abs(found) > ROOT_TOLERANCE * h

@@ -47,11 +47,21 @@ def _growth(mm: float) -> Array:
     return np.array([[-mm], [mm]])
 
 
+def _along(p: Array, start: Array, axis: Array) -> Array:
+    """(p - start) . axis by columns: eight times faster than a matrix product of this shape."""
+    return p[:, 0] * axis[0] + p[:, 1] * axis[1] + p[:, 2] * axis[2] - float(start @ axis)
+
+
+def _square(p: Array, start: Array) -> Array:
+    """Squared distance from start, by columns."""
+    return (p[:, 0] - start[0]) ** 2 + (p[:, 1] - start[1]) ** 2 + (p[:, 2] - start[2]) ** 2
+
+
 def sphere(centre_mm: ArrayLike, radius_mm: float) -> Field:
     """Ball."""
     _positive("sphere", radius_mm=radius_mm)
     c = np.asarray(centre_mm, np.float64)
-    return Field(lambda p: np.sqrt(((p - c) ** 2).sum(axis=1)) - radius_mm, _around(c, radius_mm), exact=True)
+    return Field(lambda p: np.sqrt(_square(p, c)) - radius_mm, _around(c, radius_mm), exact=True)
 
 
 def box(centre_mm: ArrayLike, size_mm: ArrayLike) -> Field:
@@ -69,7 +79,7 @@ def box(centre_mm: ArrayLike, size_mm: ArrayLike) -> Field:
 def half_space(point_mm: ArrayLike, normal: ArrayLike) -> Field:
     """Everything on the side of point_mm that the normal points away from; bounds are a box of FAR_MM."""
     c, n = np.asarray(point_mm, np.float64), _unit("half_space", normal)
-    return Field(lambda p: (p - c) @ n, _around(np.zeros(3), FAR_MM), exact=True)
+    return Field(lambda p: _along(p, c, n), _around(np.zeros(3), FAR_MM), exact=True)
 
 
 def capsule(start_mm: ArrayLike, end_mm: ArrayLike, radius_mm: float) -> Field:
@@ -90,9 +100,8 @@ def _revolved(start: Array, axis: Array, profile: Profile, bounds: Array) -> Fie
     """Solid of revolution: profile(radius, height) about the axis through start."""
 
     def evaluate(p: Array) -> Array:
-        d = p - start
-        t = d @ axis
-        return profile(np.sqrt(np.maximum((d * d).sum(axis=1) - t * t, 0)), t)
+        t = _along(p, start, axis)
+        return profile(np.sqrt(np.maximum(_square(p, start) - t * t, 0)), t)
 
     return Field(evaluate, bounds, exact=True)
 
@@ -240,6 +249,25 @@ def _slabs(x: Array, band: float, planes: int) -> tuple[NDArray[np.int64], NDArr
     slab = np.repeat(first, spans) + np.arange(len(rows)) - np.repeat(np.cumsum(spans) - spans, spans)
     order = np.argsort(slab, kind="stable")
     return rows[order], np.concatenate([[0], np.cumsum(np.bincount(slab, minlength=count))])
+
+
+def shared(field: Field) -> Field:
+    """The same field, which remembers its answer for the last points it saw, if those are read-only and so cannot change.
+
+    For a shape that stands in several branches of one design.
+    """
+    last: list[tuple[Array, NDArray]] = []
+
+    def evaluate(p: Array) -> NDArray:
+        if p.flags.writeable:
+            return field.evaluate(p)
+        if not last or last[0][0] is not p:
+            answer = field.evaluate(p)
+            answer.setflags(write=False)
+            last[:] = [(p, answer)]
+        return last[0][1]
+
+    return replace(field, evaluate=evaluate)
 
 
 def sampled(field: Field, h_mm: float, margin_mm: float = 3.0, band_mm: float = 2.5) -> Field:

@@ -245,11 +245,12 @@ def design(fit: Fit, params: StemParams) -> Design:
     cut = _cut_normal(params)
     zero = np.zeros_like(stem.z)
     exact = shapes.loft(stem.z, zero, stem.medial, stem.lateral, stem.depth, params.section_exponent)
-    hull = shapes.sampled(exact, 0.4)
+    hull = shapes.shared(shapes.sampled(exact, 0.4))
     below = shapes.half_space(np.zeros(3), cut)
     shoulder = shapes.half_space(np.array([0.0, 0.0, SHOULDER_MM - 5.0]), np.array([0.0, 0.0, 1.0]))
-    core = shapes.smooth_intersection(shapes.smooth_intersection(hull, shoulder, 5.0), below, 2.0)
+    core = shapes.shared(shapes.smooth_intersection(shapes.smooth_intersection(hull, shoulder, 5.0), below, 2.0))
     neck, machined = _neck_fields(fit, params)
+    neck = shapes.shared(neck)
     envelope = shapes.smooth_union(core, neck, 2.0)
     if params.collar:
         slab = below & shapes.half_space(-2.5 * cut, -cut)
@@ -262,7 +263,8 @@ def design(fit: Fit, params: StemParams) -> Design:
     coated = top_rim & shapes.half_space(np.array([0.0, 0.0, -params.coat_share * length]), np.array([0.0, 0.0, -1.0]))
     region = (hull - hull.offset(-params.coat_depth_mm)) & coated
     # where the neck runs under the surface the coat gives way, so that the neck stays solid
-    porous = (region & core) - neck.offset(0.6)
+    porous = shapes.shared((region & core) - neck.offset(0.6))
+    envelope = shapes.shared(envelope)
     return Design(envelope - porous, porous, envelope, Lattice(), below_complement(cut), machined)
 
 

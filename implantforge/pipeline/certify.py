@@ -97,6 +97,7 @@ class _Near:
         self.index = (first[:, None] + block).reshape(-1, 3)
         # an offset that no lattice repeats keeps samples off its symmetry planes
         self.points = corner.min(axis=0) + (self.index + np.array([0.37, 0.61, 0.83])) * (COARSE_MM / count)
+        self.points.setflags(write=False)
         self.shape = tuple(int(n) for n in self.index.max(axis=0) + 1)
 
     def grid(self, values: NDArray[np.bool_], elsewhere: bool) -> Mask:

@@ -113,9 +113,7 @@ def _sacroiliac_sheet(
     return window, sheet
 
 
-def _seeds(
-    depth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], sides: list[Side]
-) -> NDArray[np.uint8]:
+def _seeds(depth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], sides: list[Side]) -> NDArray[np.uint8]:
     """Where each bone certainly is, from the heads: their cores, ilium above, ischium beside, sacrum behind."""
     x, y, z = (np.arange(n) * s for n, s in zip(depth.shape, spacing_mm))
     middle, across = _pelvic_axis(heads, sides)

@@ -87,7 +87,9 @@ def _soft_run(profile: NDArray, radii: Array, index: NDArray, gap: Array) -> Arr
     return np.where(empty, np.nan, run)
 
 
-def shell(space: JointSpace, shape: tuple[int, ...], spacing_mm: Array) -> tuple[tuple[slice, ...], Array, Array, Array]:
+def shell(
+    space: JointSpace, shape: tuple[int, ...], spacing_mm: Array
+) -> tuple[tuple[slice, ...], Array, Array, Array]:
     """A window of the image around the head and, per voxel of it, radius, gap radius and soft run (2, ...) in mm."""
     head = space.head
     reach = head.radius_mm + REACH_MM[1]
