@@ -135,6 +135,7 @@ def close_up(part: Mesh, side: str | None, width_mm: float = 11.0) -> Picture | 
     step = max(len(part.faces) // 400_000, 1)  # where the coat lies needs no more
     a, b, c = (part.vertices[part.faces[::step, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2 * step
+    area[area > 0.4 * step] = 0.0  # a wide face is no coat, and would count in one cell only
     index = np.floor((a - part.bounds[0]) / cell).astype(np.int64)
     shape = tuple(index.max(axis=0) + 1)
     per_cell = np.bincount(np.ravel_multi_index(tuple(index.T), shape), area)
@@ -148,7 +149,7 @@ def close_up(part: Mesh, side: str | None, width_mm: float = 11.0) -> Picture | 
     near = np.abs(from_target @ eye.right) < width_mm * 0.6
     near &= np.abs(from_target @ eye.up) < width_mm * 1.1
     near &= from_target @ eye.look < 2.0  # the near half; the far one is never seen
-    crop = part.faces[near[part.faces].all(axis=1)]
+    crop = part.faces[near[part.faces].any(axis=1)]
     if not len(crop):
         return None
     used, faces = np.unique(crop, return_inverse=True)

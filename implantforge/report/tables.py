@@ -75,7 +75,7 @@ def summary(run: RunFolder) -> list[str]:
         out.append(f"Size {number(size)}." if not isinstance(size, str) else f"Size {size}.")
     head = pick(m, r"head_cent(re|er)_(error|residual|shift).*mm$", r"head.*(error|residual|shift|distance).*mm$")
     if head:
-        out.append(f"The centre of the head is restored to within {abs(head[1]):.1f} mm.")
+        out.append(f"The centre of the head is restored to within {max(abs(head[1]), 0.1):.1f} mm.")
     changes = [
         ("leg length", pick(m, r"leg_length.*mm$")),
         ("offset", pick(m, r"offset_(change|error|delta).*mm$", r"delta_offset")),
@@ -138,13 +138,15 @@ def waste(run: RunFolder) -> list[str]:
 def alternatives(run: RunFolder) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the ranked alternatives, best first; 'why' goes last."""
     items = rows_of(run.fit.get("alternatives"))
-    columns = [k for k in dict.fromkeys(k for item in items for k in item) if k != "why" and _flat(items, k)]
+    columns = [
+        k for k in dict.fromkeys(k for item in items for k in item) if k not in ("why", "rank") and _flat(items, k)
+    ]
     heads = ["#"] + [f"{label(c)}{', ' + split_unit(c)[1] if split_unit(c)[1] else ''}" for c in columns]
     if any("why" in item for item in items):
         heads.append("Why / чому")
     body = []
     for rank, item in enumerate(items, 1):
-        row = [str(rank)] + [number(item.get(c)) for c in columns]
+        row = [str(rank)] + [_cell(item.get(c)) for c in columns]
         body.append(row + ([str(item.get("why", ""))] if heads[-1].startswith("Why") else []))
     return heads, body
 
@@ -246,7 +248,15 @@ def _is_point(value: Any) -> bool:
 
 
 def _flat(items: Iterable[Mapping[str, Any]], key: str) -> bool:
-    return all(isinstance(i.get(key), int | float | str | None) for i in items)
+    return all(isinstance(i.get(key), int | float | str | None) or _few(i.get(key)) for i in items)
+
+
+def _few(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) <= 4 and all(isinstance(x, int | float | str) for x in value)
+
+
+def _cell(value: Any) -> str:
+    return " / ".join(map(number, value)) if _few(value) else number(value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def number(value: Any, unit: str = "") -> str:
         return str(value)
     if not math.isfinite(value):
         return "not measured"
+    value = 0.0 if isinstance(value, float) and abs(value) < 1e-6 else value
     size = abs(value)
     if isinstance(value, int) or (value == round(value) and size >= 100) or size >= 1000:
         text = f"{round(value):,}".replace(",", "\u202f")

@@ -199,11 +199,13 @@ def _ct_image(ct: Any, eye: Camera) -> Any:
 
 def _heat(plotter: Any, part: Mesh, gaps: GapMap) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
+    from trimesh.remesh import subdivide_to_size
 
     lo, hi = GAP_STOPS[0][0], GAP_STOPS[-1][0]
     colours = LinearSegmentedColormap.from_list("gap", [((mm - lo) / (hi - lo), c) for mm, c in GAP_STOPS])
-    poly = _poly(part)
-    poly["gap"] = gaps(part.vertices)
+    fine = Mesh(*subdivide_to_size(part.vertices, part.faces, max_edge=2.0))  # long faces would smear the colours
+    poly = _poly(fine)
+    poly["gap"] = gaps(fine.vertices)
     bar = {
         "title": "gap to cortex, mm\n(below 0: overlap)\n",
         "vertical": True,
