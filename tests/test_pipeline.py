@@ -474,6 +474,12 @@ def test_the_scan_finds_what_was_planted(tmp_path, token, place):
     assert token not in str(caught.value) and "Kovalenko" not in str(caught.value)
 
 
+def test_the_input_is_not_named_in_the_run(bench):
+    (bench.folder / "ct.zip").rename(bench.folder / "CT.Kovalenko.Olha.zip")
+    manifest = bench(ct="CT.Kovalenko.Olha.zip")
+    assert [row["path"] for row in manifest["inputs"]] == ["ct.zip"]
+
+
 def test_common_words_and_chance_bytes_are_no_hit(tmp_path):
     (tmp_path / "a.json").write_text('{"note": "Young\'s modulus of the left stem"}')
     (tmp_path / "b.npy").write_bytes(np.random.default_rng(0).bytes(1 << 20))

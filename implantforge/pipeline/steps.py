@@ -46,12 +46,14 @@ def source(recipe: Recipe, ct: Path | None) -> Source:
     if not path.exists():
         raise InputError(f"CT: {path} does not exist")
     key = content_sha256(path)
-    name = (
-        f"sample:{recipe.sample.name}:{recipe.sample.seed}"
-        if ct is None
-        else "ct" + ("/" if path.is_dir() else "".join(path.suffixes))
-    )
+    name = _neutral(path) if ct is not None else f"sample:{recipe.sample.name}:{recipe.sample.seed}"
     return Source(name, key, Result(key, lambda _: str(path)), lambda: identity(path))
+
+
+def _neutral(path: Path) -> str:
+    """A name for the input that cannot hold the patient's: its kind alone."""
+    known = (".zip", ".nii.gz", ".nii", ".nrrd", ".dcm")
+    return "ct/" if path.is_dir() else "ct" + next((end for end in known if path.name.lower().endswith(end)), "")
 
 
 def content_sha256(path: Path) -> str:
