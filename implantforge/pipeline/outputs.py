@@ -162,7 +162,7 @@ def metadata_3mf(recipe: Recipe, side: str) -> dict[str, str]:
     return {
         "Title": f"{recipe.implant.name} {side}",
         "Designer": "ImplantForge",
-        "Description": f"{recipe.implant.summary} Patient LPS mm; the build item stands it on the plate.",
+        "Description": f"{recipe.implant.summary.rstrip('.')}. Patient LPS mm; the build item stands it on the plate.",
         "Copyright": "property of the ordering clinic",
         "LicenseTerms": "for this patient only",
         "Rating": "not rated",
