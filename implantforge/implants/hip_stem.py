@@ -314,7 +314,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
     low, _ = bone.bounds
     tip = fit.pose.apply(np.array([0.0, 0.0, -fit.params["length_mm"]]))
     return (
-        check("bone_overlap_mm3", _outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
+        check("bone_overlap_mm3", outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
               "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
         check("canal_fill_mid_pct", m["fill_mid_pct"], "%", ">=", 70.0, "canal fill at mid-stem: >= 80 target, < 70 refuse"),
         check("canal_fill_target_pct", m["fill_mid_pct"], "%", ">=", 80.0, "canal fill target >= 80 %", severity="flag"),
@@ -329,7 +329,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
     )  # fmt: skip
 
 
-def _outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.5) -> float:
+def outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.5) -> float:
     """Metal (nominal envelope) below the neck cut and outside the bone surface, counted on a step_mm lattice of points."""
     low, high = made.envelope.bounds
     axes = [np.arange(a + step_mm / 2, b, step_mm) for a, b in zip(low, high)]
