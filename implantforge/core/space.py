@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 def frozen(values: object, shape: tuple[int, ...], dtype: type = np.float64) -> NDArray:
     """A read-only copy of `values` with the given shape (-1 matches any length)."""
-    array = np.array(values, dtype=dtype)
+    array: NDArray = np.array(values, dtype=dtype)
     if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape)):
         raise GeometryError(f"expected an array of shape {shape}, got {array.shape}")
     array.setflags(write=False)
@@ -83,7 +83,7 @@ class Grid:
         """The sub-grid of indices start <= (i,j,k) < stop."""
         lo = np.asarray(start)
         origin = self.to_patient(lo.astype(float))
-        return Grid(Pose(self.pose.rotation, origin), self.spacing_mm, tuple(np.asarray(stop) - lo))  # type: ignore[arg-type]
+        return Grid(Pose(self.pose.rotation, origin), self.spacing_mm, tuple(np.asarray(stop) - lo))
 
     @property
     def affine(self) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gamma
@@ -18,10 +18,25 @@ from implantforge.stages.phantoms import hip
 
 SIZES = {n: (7.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
 """size -> (distal width mm, stem length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1)."""
-STYLES = tuple((ml, ap, aspect) for ml in (3.0, 5.0, 7.0, 9.0) for ap in (2.0, 4.0, 6.0) for aspect in (0.9, 1.05, 1.2))
-"""Body styles made in every size: included ML taper deg, AP taper deg, depth over width at the tip."""
-CALCARS_MM = (90.0, 60.0, 140.0)
-"""Radius of the arc that flares toward the calcar; every style is first tried with the first."""
+
+
+class Style(NamedTuple):
+    """A body shape made in every size: included tapers, depth over width at the tip, length over the size's own, and
+    the radius of the arc that flares toward the calcar."""
+
+    taper_ml_deg: float
+    taper_ap_deg: float
+    depth_ratio: float
+    length_ratio: float
+    calcar_mm: float
+
+
+STYLES = tuple(
+    Style(ml, ap, depth, length, 90.0)
+    for ml in (3.0, 5.0, 7.0, 9.0) for ap in (2.0, 4.0, 6.0) for depth in (0.9, 1.05, 1.2) for length in (1.0, 0.85)
+)  # fmt: skip
+OTHER_CALCARS_MM = (60.0, 140.0)
+"""Tried on the best styles only, for the calcar arc matters only above the canal."""
 TAPER_ANGLE_DEG = 5.0 + 40.0 / 60.0
 TAPER_SMALL_MM, TAPER_LENGTH_MM = 12.7, 13.0
 """12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm (fact 3.2). No standard exists: name the head."""
@@ -36,7 +51,7 @@ class StemParams(Params):
                                       source="vendor envelope 110-180")  # fmt: skip
     neck_shaft_angle_deg: float | None = deg(None, 120.0, 140.0, "neck to stem axis; the patient's, held to 125-135, "
                                              "when absent", tag="M", source="vendor envelope 125-135")  # fmt: skip
-    section_exponent: float = number(2.6, 2.0, 5.0, "superellipse exponent of the sections (2 is an ellipse)")
+    section_exponent: float = number(2.2, 2.0, 5.0, "superellipse exponent of the sections (2 is an ellipse)")
     collar: bool = flag(False, "medial collar resting on the calcar")
     resection_above_trochanter_mm: float = mm(12.0, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar",
                                               tag="M", source="8-15 mm customary")  # fmt: skip
@@ -48,7 +63,7 @@ class StemParams(Params):
     )
     press_fit_mm: float = mm(0.3, 0.0, 0.8, "overlap with the canal wall wanted at the most", tag="M",
                              source="0.3-0.8 mm a side")  # fmt: skip
-    overlap_limit_mm: float = mm(0.6, 0.0, 1.0, "deepest overlap with the canal wall accepted", source="<= 1 mm local")
+    overlap_limit_mm: float = mm(0.8, 0.0, 1.0, "deepest overlap with the canal wall accepted", source="<= 1 mm local")
     coat_depth_mm: float = mm(1.5, 0.8, 2.0, "porous coat", tag="M", source="0.8-2.0 mm", of="design")
     coat_share: float = number(1 / 3, 0.2, 0.5, "share of the stem's length that is coated, from the top", tag="M",
                                source="proximal 1/3-1/2", of="design")  # fmt: skip
@@ -78,15 +93,14 @@ class Body:
         return float(2.0 * depth[0] * (medial[0] + lateral[0]) * gamma(1 + 1 / n) ** 2 / gamma(1 + 2 / n))
 
 
-def body(width_mm: float, length_mm: float, style: tuple[float, ...], exponent: float) -> Body:
+def body(width_mm: float, length_mm: float, style: Style, exponent: float) -> Body:
     """The tapered body from tip (z = -length) to shoulder: straight tapers, and an arc that flares toward the calcar."""
-    taper_ml, taper_ap, aspect, calcar = style
     up = np.linspace(0.0, length_mm + SHOULDER_MM, 80)
-    half = width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(taper_ml / 2.0))
-    depth = aspect * width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(taper_ap / 2.0))
+    half = width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(style.taper_ml_deg / 2.0))
+    depth = style.depth_ratio * width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(style.taper_ap_deg / 2.0))
     start = length_mm - 62.0
-    run = np.clip(up - start, 0.0, 0.75 * calcar)
-    flare = calcar - np.sqrt(calcar**2 - run**2)
+    run = np.clip(up - start, 0.0, 0.75 * style.calcar_mm)
+    flare = style.calcar_mm - np.sqrt(style.calcar_mm**2 - run**2)
     half = np.maximum(half, 2.5)
     return Body(up - length_mm, half + flare, half, np.maximum(depth, 2.5), exponent)
 
@@ -121,19 +135,35 @@ def plan(case: Case, params: StemParams) -> Fit:
     cut = _cut_normal(params)
     found = _search(params, wall, start, anatomy.at("head_center"), cut)
     if not found:
-        raise FitError(f"hip_stem: no size of the family fits {bone}: even size 1 passes the canal wall by more than "
-                       f"{params.overlap_limit_mm} mm (isthmus {anatomy.measures.get('isthmus_diameter_mm', 0):.1f} mm)")  # fmt: skip
+        isthmus = anatomy.measures.get("isthmus_diameter_mm", float("nan"))
+        raise FitError(
+            f"hip_stem: no size of the family fits {bone}: even size 1 passes the canal wall by more than "
+            f"{params.overlap_limit_mm} mm, or the scan ends above its tip (isthmus {isthmus:.1f} mm)"
+        )
     best = found[0]
     stem = body(best["width_mm"], best["length_mm"], best["style"], params.section_exponent)
     pose: Pose = best["pose"]
     metrics, gap = _measure(stem, pose, wall, cut, anatomy.at("head_center"), best)
     solved = _neck(pose, anatomy, params)
-    chosen = {key: best[key] for key in ("size", "width_mm", "length_mm", "style")} | solved
-    rows = tuple({k: v for k, v in row.items() if k != "pose"} | {"rank": n + 1} for n, row in enumerate(found[:8]))
-    reason = (f"size {best['size']} fills {best['fill_mid_pct']:.0f} % of the canal at mid-stem, overlap "
-              f"{best['overlap_mm']:.2f} mm; the next, size {found[min(1, len(found) - 1)]['size']}, "
-              f"fills {found[min(1, len(found) - 1)]['fill_mid_pct']:.0f} %")  # fmt: skip
-    return Fit("hip_stem", chosen | {"gap_samples": gap}, pose, metrics | solved, rows, reason)
+    chosen = {key: best[key] for key in ("size", "width_mm", "length_mm")} | best["style"]._asdict() | solved
+    rows = tuple(_told(row, found) | {"rank": n + 1} for n, row in enumerate(found[:8]))
+    return Fit("hip_stem", chosen | {"gap_samples": gap}, pose, metrics | solved, rows, rows[0]["why"])
+
+
+def _told(row: dict, found: list[dict]) -> dict[str, Any]:
+    """An alternative as people read it, with why it stands where it does."""
+    best = found[0]
+    if row is best:
+        why = (
+            f"size {row['size']}, {row['length_mm']:.0f} mm: best fill of {len(found)} candidates "
+            f"({row['fill_mid_pct']:.0f} % at mid-stem), overlap with the canal wall {row['overlap_mm']:.2f} mm"
+        )
+    else:
+        less = {name: best[f"fill_{name}_pct"] - row[f"fill_{name}_pct"] for name in ("proximal", "mid", "distal")}
+        worst = max(less, key=lambda name: less[name])
+        why = f"fills {less[worst]:.1f} points less of the {worst} canal"
+    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "score")}
+    return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
 
 
 def _cut_normal(params: StemParams) -> Array:
@@ -154,10 +184,10 @@ def _start(anatomy: Any, params: StemParams) -> Pose:
 
 def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
     """The best seat of every style, ranked; the other calcar arcs are tried on the five best, for they only matter above."""
-    rows = [row for style in STYLES for row in _largest((*style, CALCARS_MM[0]), params, wall, start, head, cut)]
-    for row in _ranked(rows)[:5]:
-        for calcar in CALCARS_MM[1:]:
-            rows += _largest((*row["style"][:3], calcar), params, wall, row["pose"], head, cut)
+    rows = [row for style in STYLES for row in _largest(style, params, wall, start, head, cut)]
+    for row in _ranked(rows)[:4]:
+        for calcar in OTHER_CALCARS_MM:
+            rows += _largest(row["style"]._replace(calcar_mm=calcar), params, wall, row["pose"], head, cut)
     return _ranked(rows)
 
 
@@ -165,9 +195,7 @@ def _ranked(rows: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (-round(row["score"], 6), row["size"], row["style"]))
 
 
-def _largest(
-    style: tuple[float, ...], params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
-) -> list[dict]:
+def _largest(style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
     """The largest size of one style that seats within the overlap limit, by bisection (overlap grows with size)."""
     sizes = [params.size] if params.size is not None else sorted(SIZES)
     low, high, kept = 0, len(sizes) - 1, None
@@ -182,11 +210,11 @@ def _largest(
 
 
 def _seated(
-    size: int, style: tuple[float, ...], params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
+    size: int, style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
 ) -> dict | None:
     """One size of one style at rest in the canal, or None when it passes the wall or leaves the scan."""
     width, length = SIZES[size]
-    length = params.stem_length_mm or length
+    length = params.stem_length_mm or length * style.length_ratio
     stem = body(width, length, style, params.section_exponent)
     coarse = surface_points(stem, cut, 4.0, 20)
     seat = seating.seat(coarse, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
@@ -241,7 +269,7 @@ def design(fit: Fit, params: StemParams) -> Design:
     """Fields in local mm (x medial, z up the stem, origin where the neck cut meets the axis): body, neck, taper with
     stock, and the coat region on the top share of the body under the cut."""
     p = fit.params
-    stem = body(p["width_mm"], p["length_mm"], tuple(p["style"]), params.section_exponent)
+    stem = body(p["width_mm"], p["length_mm"], Style(*(p[name] for name in Style._fields)), params.section_exponent)
     cut = _cut_normal(params)
     zero = np.zeros_like(stem.z)
     exact = shapes.loft(stem.z, zero, stem.medial, stem.lateral, stem.depth, params.section_exponent)

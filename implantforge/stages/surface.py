@@ -59,7 +59,7 @@ def _around(volume: Volume, labels: Labels, name: str) -> tuple[Volume, NDArray[
     window = tuple(slice(a, b) for a, b in zip(start, stop))
     pieces, count = ndimage.label(mask[window])
     largest = 1 + int(np.bincount(pieces.ravel())[1:].argmax()) if count > 1 else 1
-    return volume.crop(start, stop), pieces == largest  # type: ignore[arg-type]
+    return volume.crop(start, stop), pieces == largest
 
 
 def _start(mask: NDArray[np.bool_], spacing_mm: Array) -> tuple[Array, NDArray[np.int32]]:
@@ -75,7 +75,8 @@ def _start(mask: NDArray[np.bool_], spacing_mm: Array) -> tuple[Array, NDArray[n
 def _at_scan_edge(vertices: Array, crop: Volume, volume: Volume) -> NDArray[np.bool_]:
     """Vertices within 1.2 voxels of the scan's own border: there is no flesh beyond to show an edge."""
     index = volume.grid.to_index(crop.grid.to_patient(vertices / crop.grid.spacing_mm))
-    return ((index < 1.2) | (index > np.asarray(volume.grid.shape) - 2.2)).any(axis=1)
+    beyond: NDArray[np.bool_] = (index < 1.2) | (index > np.asarray(volume.grid.shape) - 2.2)
+    return np.any(beyond, axis=1)
 
 
 def _normals(vertices: Array, faces: NDArray[np.int32]) -> Array:

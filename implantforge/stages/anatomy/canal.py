@@ -41,23 +41,24 @@ def cavity(volume: Volume, mesh: Mesh, anatomy: Anatomy, endosteal_hu: float = 6
 
 
 def _grid(volume: Volume, mesh: Mesh, anatomy: Anatomy) -> Grid:
-    """Axis-parallel 0.5 mm grid over the proximal femur, within the scan's slices."""
-    low, high = mesh.bounds
-    low, high = low - 2.0, high + 2.0
-    low[2] = max(low[2], anatomy.at("head_center")[2] - REACH_BELOW_HEAD_MM)
-    corners = volume.grid.to_patient(np.array([[0, 0, 0], np.asarray(volume.grid.shape) - 1.0]))
+    """0.5 mm grid along the scan's own axes over the proximal femur, within the scan's slices."""
+    axes = Pose(volume.grid.pose.rotation, np.zeros(3))
+    local = axes.inverse_apply(mesh.vertices)
+    low, high = local.min(axis=0) - 2.0, local.max(axis=0) + 2.0
+    low[2] = max(low[2], axes.inverse_apply(anatomy.at("head_center"))[2] - REACH_BELOW_HEAD_MM)
+    corners = axes.inverse_apply(volume.grid.to_patient(np.array([[0, 0, 0], np.asarray(volume.grid.shape) - 1.0])))
     low = np.maximum(low, corners.min(axis=0))
     high = np.minimum(high, corners.max(axis=0))
-    shape = np.maximum(np.ceil((high - low) / SPACING_MM).astype(int), 2)
-    return Grid(Pose(np.eye(3), low), np.full(3, SPACING_MM), tuple(shape))  # type: ignore[arg-type]
+    i, j, k = np.maximum(np.ceil((high - low) / SPACING_MM).astype(int), 2)
+    return Grid(Pose(axes.rotation, axes.apply(low)), np.full(3, SPACING_MM), (int(i), int(j), int(k)))
 
 
 def _resampled(volume: Volume, grid: Grid) -> NDArray[np.float32]:
-    """HU, smoothed by 0.5 mm, at the points of an axis-parallel grid."""
+    """HU, smoothed by 0.5 mm, at the points of a grid."""
     ends = volume.grid.to_index(grid.to_patient(np.array([[0, 0, 0], np.asarray(grid.shape) - 1.0])))
     lo = np.maximum(np.floor(ends.min(axis=0)).astype(int) - 2, 0)
     hi = np.minimum(np.ceil(ends.max(axis=0)).astype(int) + 3, volume.grid.shape)
-    crop = volume.crop(tuple(lo), tuple(hi))  # type: ignore[arg-type]
+    crop = volume.crop(tuple(lo), tuple(hi))
     smooth = ndimage.gaussian_filter(crop.hu.astype(np.float32), 0.5 / crop.grid.spacing_mm)
     step = crop.grid.pose.rotation.T @ (grid.pose.rotation * grid.spacing_mm) / crop.grid.spacing_mm[:, None]
     start = crop.grid.to_index(grid.pose.origin_mm)
@@ -67,8 +68,9 @@ def _resampled(volume: Volume, grid: Grid) -> NDArray[np.float32]:
 def _depth(mesh: Mesh, grid: Grid) -> NDArray[np.float32]:
     """Depth (mm, positive inside) under the outer surface: found on a coarse grid by nearest vertices, interpolated."""
     ratio = 4
-    shape = tuple(int(np.ceil(n / ratio)) + 1 for n in grid.shape)
-    coarse = Grid(grid.pose, grid.spacing_mm * ratio, shape)  # type: ignore[arg-type]
+    across_i, across_j, across_k = (int(np.ceil(n / ratio)) + 1 for n in grid.shape)
+    shape = (across_i, across_j, across_k)
+    coarse = Grid(grid.pose, grid.spacing_mm * ratio, shape)
     points = coarse.to_patient(np.indices(shape).reshape(3, -1).T.astype(float))
     limit_mm = 7.0
     normals, _ = vertex_normals(mesh)

@@ -18,7 +18,7 @@ def vertex_normals(mesh: Mesh) -> tuple[Array, Array]:
     flat = mesh.faces.ravel()
     count = len(mesh.vertices)
     normals = np.stack([np.bincount(flat, np.repeat(cross[:, a], 3), count) for a in range(3)], axis=1)
-    area = np.bincount(flat, np.repeat(np.linalg.norm(cross, axis=1) / 6.0, 3), count)
+    area = np.bincount(flat, np.repeat(np.linalg.norm(cross, axis=1) / 6.0, 3), count).astype(np.float64)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12), area
 
 

@@ -55,7 +55,7 @@ def _bone_box(volume: Volume) -> tuple[tuple[int, int, int], tuple[int, int, int
     margin = np.ceil(8.0 / volume.grid.spacing_mm).astype(int)
     lo = [max(0, 2 * min(b[a].start for b in boxes) - margin[a]) for a in range(3)]
     hi = [min(volume.grid.shape[a], 2 * max(b[a].stop for b in boxes) + margin[a]) for a in range(3)]
-    return tuple(lo), tuple(hi)  # type: ignore[return-value]
+    return tuple(lo), tuple(hi)
 
 
 def _filled(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
@@ -115,7 +115,7 @@ def _sacroiliac_sheet(
 
 def _seeds(depth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], sides: list[Side]) -> NDArray[np.uint8]:
     """Where each bone certainly is, from the heads: their cores, ilium above, ischium beside, sacrum behind."""
-    x, y, z = (np.arange(n) * s for n, s in zip(depth.shape, spacing_mm))
+    x, y = (np.arange(n) * s for n, s in zip(depth.shape[:2], spacing_mm))
     middle, across = _pelvic_axis(heads, sides)
     outward = (x[:, None] - middle[0]) * across[0] + (y[None, :] - middle[1]) * across[1]
     behind = (y[None, :] - middle[1]) * across[0] - (x[:, None] - middle[0]) * across[1]
@@ -142,7 +142,7 @@ def _pelvic_axis(heads: list[Head], sides: list[Side]) -> tuple[Array, Array]:
     """Point between the heads (mm) and the horizontal unit vector to the patient's left; one head alone: 90 mm from it."""
     if len(heads) == 1:
         return heads[0].at_mm - np.array([90.0 if sides[0] == "left" else -90.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0])
-    left, right = (heads[sides.index(side)].at_mm for side in ("left", "right"))  # type: ignore[arg-type]
+    left, right = (heads[sides.index(side)].at_mm for side in ("left", "right"))
     across = (left - right) * [1.0, 1.0, 0.0]
     return (left + right) / 2.0, across / np.linalg.norm(across)
 

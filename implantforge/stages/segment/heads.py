@@ -48,7 +48,7 @@ def find_heads(smooth: NDArray[np.float32], spacing_mm: Array) -> list[Head]:
         peak = np.unravel_index(int(best.argmax()), best.shape)
         if best[peak] < HEAD_SUPPORT:
             break
-        heads.append(Head(np.array(peak) * cell_mm, float(radius_of[peak]), float(best[peak])))
+        heads.append(Head(np.array(peak, dtype=np.float64) * cell_mm, float(radius_of[peak]), float(best[peak])))
         best[tuple(slice(max(0, c - 25), c + 25) for c in peak)] = 0.0
     return heads
 

@@ -39,7 +39,7 @@ def joint_space(smooth: NDArray[np.float32], spacing_mm: Array, head: Head) -> J
     at = (head.at_mm + rays[..., None, :] * radii[:, None]) / spacing_mm
     profile = ndimage.map_coordinates(smooth, at.reshape(-1, 3).T, order=1, mode="nearest")
     profile = profile.reshape(POLAR, AZIMUTH, len(radii))
-    start = int(round((2.0 - REACH_MM[0]) / STEP_MM))
+    start = round((2.0 - REACH_MM[0]) / STEP_MM)
     plate = profile[..., :start].argmax(axis=-1)
     valley, found = _first_valley(profile, plate)
     gap = np.where(found, radii[valley], np.nan)

@@ -1,0 +1,205 @@
+"""The contract every implant keeps, run on its own phantom, and the planted truth along the way from HU to plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from implantforge import implants
+from implantforge.core import Field, Grid, InputError, Labels, Mesh, Pose, Volume
+from implantforge.geom import measure, meshing
+from implantforge.geom.inside import inside
+from implantforge.implants import Case, hip_stem
+from implantforge.stages import anatomy, fit, phantoms, segment, surface
+
+SPACING_MM = (1.1, 1.1, 1.3)
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def patient() -> Any:
+    return phantoms.hip(SEED, spacing_mm=SPACING_MM)
+
+
+@pytest.fixture(scope="module")
+def labels(patient: Any) -> Labels:
+    return segment.bones(patient.volume)
+
+
+def case_of(volume: Volume, labels: Labels, side: str) -> Case:
+    name = f"femur_{side}"
+    mesh = surface.bone(volume, labels, name)
+    return Case(side, volume, labels, {name: mesh}, {name: anatomy.examine(name, mesh, volume)})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def left(patient: Any, labels: Labels) -> Case:
+    return case_of(patient.volume, labels, "left")
+
+
+@pytest.fixture(scope="module")
+def planned(left: Case) -> Any:
+    return hip_stem.plan(left, hip_stem.StemParams())
+
+
+def test_segment_keeps_bones_and_sides_apart(patient: Any, labels: Labels) -> None:
+    truth = patient.labels
+    for name in truth.names:
+        if name.startswith("femur"):
+            ours = labels.mask(name)
+            others = [truth.mask(other) for other in truth.names if other != name]
+            assert sum(int((ours & other).sum()) for other in others) <= 20
+            overlap = 2.0 * (ours & truth.mask(name)).sum() / (ours.sum() + truth.mask(name).sum())
+            assert overlap > 0.93
+    assert np.argwhere(labels.mask("femur_left"))[:, 0].mean() > np.argwhere(labels.mask("femur_right"))[:, 0].mean()
+
+
+def test_scan_without_a_femur_is_refused(patient: Any) -> None:
+    head = patient.truth["femur_left"]["head_center_mm"]
+    above = int(patient.volume.grid.to_index(np.array(head))[2] + 45.0 / SPACING_MM[2])
+    iliac_wings = patient.volume.crop((0, 0, above), patient.volume.grid.shape)
+    with pytest.raises(InputError, match="no femur"):
+        segment.bones(iliac_wings)
+    air = Volume(patient.volume.grid, np.full(patient.volume.grid.shape, -1000, np.int16))
+    with pytest.raises(InputError, match="no bone"):
+        segment.bones(air)
+
+
+def test_surface_lies_on_the_planted_bone(patient: Any, left: Case) -> None:
+    from scipy.spatial import cKDTree
+
+    mesh, truth = left.bones["femur_left"], patient.meshes["femur_left"]
+    assert measure.is_manifold(mesh)
+    center = np.array(patient.truth["femur_left"]["head_center_mm"])
+    near = mesh.vertices[np.abs(mesh.vertices[:, 2] - center[2]) < 100.0]
+    corners = truth.vertices[truth.faces]
+    normals = truth.face_cross / np.linalg.norm(truth.face_cross, axis=1, keepdims=True)
+    face = cKDTree(corners.mean(axis=1)).query(near)[1]
+    off = np.abs(np.einsum("ij,ij->i", near - corners[face, 0], normals[face]))
+    assert off.mean() < 0.3
+    assert np.percentile(off, 95) < 0.8
+
+
+def test_half_maximum_finds_a_blurred_step_at_any_contrast() -> None:
+    from scipy.special import erf
+
+    t = np.arange(-surface.INWARD_MM, surface.OUTWARD_MM, surface.STEP_MM)
+    for high, at in ((600.0, -0.4), (1400.0, 0.0), (1800.0, 0.37)):
+        profile = 50.0 + (high - 50.0) * 0.5 * (1.0 - erf((t - at) / (np.sqrt(2.0) * 0.38)))
+        edge, seen = surface.edge_of_profiles(profile[None].astype(np.float32), t)
+        assert seen[0]
+        assert edge[0] == pytest.approx(at, abs=0.02)
+    flat = np.full((1, len(t)), 80.0, np.float32)
+    assert not surface.edge_of_profiles(flat, t)[1][0]
+
+
+def test_anatomy_finds_what_was_planted(patient: Any, left: Case) -> None:
+    found, truth = left.anatomy["femur_left"], patient.truth["femur_left"]
+    assert np.linalg.norm(found.at("head_center") - truth["head_center_mm"]) < 0.5
+    assert found.measures["neck_shaft_angle_deg"] == pytest.approx(truth["neck_shaft_angle_deg"], abs=2.0)
+    assert found.measures["isthmus_diameter_mm"] == pytest.approx(truth["isthmus_width_mm"], abs=1.0)
+    assert np.linalg.norm(found.at("lesser_trochanter") - truth["lesser_trochanter_mm"]) < 6.0
+    assert "condyles" in found.refused["anteversion_deg"]
+
+
+def test_stem_stays_inside_the_planted_bone_and_restores_the_head(patient: Any, planned: Any) -> None:
+    made = hip_stem.design(planned, hip_stem.StemParams())
+    assert hip_stem.outside_mm3(patient.meshes["femur_left"], made, planned.pose) == 0.0
+    x, z = planned.params["offset_mm"], planned.params["head_height_mm"]
+    head = planned.pose.apply(np.array([x, 0.0, z]))
+    assert np.linalg.norm(head - patient.truth["femur_left"]["head_center_mm"]) < 0.6
+    assert planned.metrics["fill_mid_pct"] >= 70.0
+    assert planned.reason == planned.alternatives[0]["why"]
+    assert [row["rank"] for row in planned.alternatives] == list(range(1, len(planned.alternatives) + 1))
+    scores = [row["score"] for row in planned.alternatives]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("name", sorted(implants.registry()))
+def test_every_implant_makes_a_closed_part_with_sourced_checks(name: str, left: Case, planned: Any) -> None:
+    implant = implants.get(name)
+    params = implant.Params()
+    planned = planned if name == "hip_stem" else implant.plan(left, params)
+    made = implant.design(planned, params)
+    mesh = meshing.polygonise(made.envelope, 0.8)
+    assert measure.is_manifold(mesh)
+    assert measure.manifold_status(mesh) == "NoError"
+    assert len(measure.components(mesh)[1]) == 1
+    for row in implant.checks(left, planned, made, mesh, params):
+        assert row.source.strip()
+        assert row.unit
+        assert row.passed, f"{row.name} {row.value} {row.unit}, limit {row.sense} {row.limit}"
+
+
+def test_taper_is_printed_with_stock_outside_the_machined_cone(planned: Any) -> None:
+    params = hip_stem.StemParams()
+    made = hip_stem.design(planned, params)
+    cone = made.machined[0]
+    axis, base = np.array(cone["axis_mm"] if "axis_mm" in cone else cone["axis"]), np.array(cone["base_mm"])
+    side = np.cross(axis, [0.0, 1.0, 0.0])
+    for share in (0.05, 0.5, 0.95):
+        radius = cone["large_diameter_mm"] / 2 * (1 - share) + cone["small_diameter_mm"] / 2 * share
+        at = base + share * cone["length_mm"] * axis
+        edge = at + np.array([1.0, -1.0])[:, None] * radius * side / np.linalg.norm(side)
+        assert made.envelope(edge) == pytest.approx(-params.taper_stock_mm, abs=0.03)
+    assert cone["large_diameter_mm"] - cone["small_diameter_mm"] == pytest.approx(2 * 13.0 * np.tan(np.radians(17 / 6)))
+
+
+def mirrored(volume: Volume) -> Volume:
+    shape = np.array(volume.grid.shape)
+    last = volume.grid.to_patient(np.array([shape[0] - 1.0, 0.0, 0.0]))
+    grid = Grid(Pose(np.eye(3), last * [-1.0, 1.0, 1.0]), volume.grid.spacing_mm, volume.grid.shape)
+    return Volume(grid, np.ascontiguousarray(volume.hu[::-1]))
+
+
+def test_a_mirrored_patient_gets_the_mirrored_plan(patient: Any, left: Case, planned: Any) -> None:
+    volume = mirrored(patient.volume)
+    case = case_of(volume, segment.bones(volume), "right")
+    ours, theirs = case.anatomy["femur_right"], left.anatomy["femur_left"]
+    for name in ("head_center", "lesser_trochanter"):
+        assert ours.at(name) * [-1.0, 1.0, 1.0] == pytest.approx(theirs.at(name), abs=0.5)
+    other = hip_stem.plan(case, hip_stem.StemParams())
+    assert other.params["size"] == planned.params["size"]
+    assert other.pose.origin_mm * [-1.0, 1.0, 1.0] == pytest.approx(planned.pose.origin_mm, abs=1.0)
+
+
+def test_a_moved_patient_gets_the_moved_plan(patient: Any, labels: Labels, left: Case, planned: Any) -> None:
+    turn = np.radians(20.0)
+    spin = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
+    move = Pose(spin, np.array([31.0, -17.0, 250.0]))
+    grid = replace(patient.volume.grid, pose=move.compose(patient.volume.grid.pose))
+    moved = case_of(Volume(grid, patient.volume.hu), Labels(grid, labels.values, labels.names), "left")
+    ours, theirs = moved.anatomy["femur_left"], left.anatomy["femur_left"]
+    for name in ("head_center", "neck_center", "greater_trochanter"):
+        assert ours.at(name) == pytest.approx(move.apply(theirs.at(name)), abs=0.05)
+    other = hip_stem.plan(moved, hip_stem.StemParams())
+    assert other.params["size"] == planned.params["size"]
+    assert other.pose.origin_mm == pytest.approx(move.apply(planned.pose.origin_mm), abs=0.7)
+
+
+def test_seat_centres_a_peg_in_a_round_hole() -> None:
+    hole = Field(lambda p: np.hypot(p[:, 0] - 2.0, p[:, 1] + 1.0) - 6.0, np.array([[-9.0] * 3, [9.0] * 3]))
+    turns = np.linspace(0.0, 2 * np.pi, 40, endpoint=False)
+    ring = np.stack([5.0 * np.cos(turns), 5.0 * np.sin(turns), np.zeros(40)], axis=1)
+    peg = np.concatenate([ring + [0, 0, z] for z in np.linspace(-20.0, 20.0, 9)])
+    rest = fit.seat(peg, hole, Pose(), press_mm=0.0, reach_mm=6.0, reach_deg=4.0)
+    assert rest.overlap_mm == pytest.approx(-1.0, abs=0.1)
+    assert rest.pose.origin_mm[:2] == pytest.approx([2.0, -1.0], abs=0.1)
+
+
+def test_inside_agrees_with_a_ball_and_with_holes() -> None:
+    from implantforge.geom import shapes
+
+    ball = meshing.polygonise(shapes.sphere((0.0, 0.0, 0.0), 10.0), 0.5)
+    ring = meshing.polygonise(shapes.torus((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), 8.0, 2.0), 0.4)
+    points = np.random.default_rng(5).uniform(-12.0, 12.0, (20_000, 3))
+    radius = np.linalg.norm(points, axis=1)
+    clear = np.abs(radius - 10.0) > 0.05
+    assert (inside(ball, points)[clear] == (radius < 10.0)[clear]).all()
+    tube = np.hypot(np.hypot(points[:, 0], points[:, 1]) - 8.0, points[:, 2])
+    clear = np.abs(tube - 2.0) > 0.05
+    assert (inside(ring, points)[clear] == (tube < 2.0)[clear]).all()
+    assert not inside(Mesh(ball.vertices, ball.faces), np.array([[100.0, 0, 0]]))[0]
