@@ -131,7 +131,7 @@ def test_every_implant_makes_a_closed_part_with_sourced_checks(name: str, left: 
     for row in implant.checks(left, planned, made, mesh, params):
         assert row.source.strip()
         assert row.unit
-        assert row.passed, f"{row.name} {row.value} {row.unit}, limit {row.sense} {row.limit}"
+        assert row.passed or row.severity == "flag", f"{row.name} {row.value} {row.unit}, limit {row.sense} {row.limit}"
 
 
 def test_taper_is_printed_with_stock_outside_the_machined_cone(planned: Any) -> None:
