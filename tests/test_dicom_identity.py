@@ -194,3 +194,9 @@ def test_nothing_heavy_at_import() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_B7_identity_of_the_input_is_offered_for_the_last_look(tmp_path: Path) -> None:
+    tokens = dicom.identity(write_folder(tmp_path, make_series()))
+    assert {*SECRETS[:3], "1.2.3.4.50", "1.2.3.4.51", "1.2.3.4.52"} <= set(tokens)
+    assert SECRETS[3] not in tokens

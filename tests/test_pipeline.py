@@ -490,7 +490,7 @@ def test_common_words_and_chance_bytes_are_no_hit(tmp_path):
 
 
 def test_a_build_that_would_leak_is_not_finished(bench, monkeypatch):
-    monkeypatch.setattr(steps, "identity", lambda path: ("femur_left.head_center",))
+    monkeypatch.setattr(steps.dicom, "identity", lambda path: ("femur_left.head_center",))
     with pytest.raises(InputError, match="privacy"):
         bench()
     assert not (bench.folder / "run").exists()

@@ -123,4 +123,4 @@ def install(monkeypatch) -> None:
     for name, stand_in in (("load", load), ("bones", bones), ("fill", fill), ("anatomy", measure)):
         monkeypatch.setattr(steps, name, stand_in)
     monkeypatch.setattr("implantforge.pipeline.build.surface.bone", surface)
-    monkeypatch.setattr(steps, "identity", lambda path: TOKENS)
+    monkeypatch.setattr(steps.dicom, "identity", lambda path: TOKENS)

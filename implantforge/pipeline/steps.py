@@ -47,7 +47,7 @@ def source(recipe: Recipe, ct: Path | None) -> Source:
         raise InputError(f"CT: {path} does not exist")
     key = content_sha256(path)
     name = _neutral(path) if ct is not None else f"sample:{recipe.sample.name}:{recipe.sample.seed}"
-    return Source(name, key, Result(key, lambda _: str(path)), lambda: identity(path))
+    return Source(name, key, Result(key, lambda _: str(path)), lambda: dicom.identity(path))
 
 
 def _neutral(path: Path) -> str:
@@ -62,12 +62,6 @@ def content_sha256(path: Path) -> str:
         return cache.file_sha256(path)
     sums = sorted(cache.file_sha256(item) for item in path.rglob("*") if item.is_file())
     return hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def identity(path: Path) -> tuple[str, ...]:
-    """Texts of the input's headers that name the patient, as the reader offers them; () when it offers none."""
-    offer = getattr(dicom, "identity", None)
-    return tuple(offer(path)) if offer is not None else ()
 
 
 def load(given: str | dict[str, Any], *, series: str | None, accept: str | None) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from implantforge.stages.dicom.identity import identity
 from implantforge.stages.dicom.reading import load, survey
 from implantforge.stages.dicom.report import Scan, SeriesReport
 from implantforge.stages.dicom.rules import RULES, Rule
 
-__all__ = ["RULES", "Rule", "Scan", "SeriesReport", "load", "survey"]
+__all__ = ["RULES", "Rule", "Scan", "SeriesReport", "identity", "load", "survey"]
