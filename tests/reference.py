@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicHermiteSpline
+from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 
@@ -65,3 +67,303 @@ def local_thickness(mask: NDArray[np.bool_], radius: Array) -> Array:
     out = np.zeros(mask.shape)
     out[mask] = np.where(gaps < r[None], r[None], 0).max(axis=1)
     return out
+
+
+def crossing_parity(triangles: Array, points: Array) -> NDArray[np.bool_]:
+    """Whether an odd number of triangles (m,3,3) lies above each point (n,3); no point above an edge."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    normal = np.cross(b - a, c - a)
+    flat: NDArray[np.bool_] = np.isclose(normal[:, 2], 0, rtol=0, atol=0)
+    out = np.empty(len(points), bool)
+    for start in range(0, len(points), 256):
+        p = points[start : start + 256, None]
+        sides = [_turn(u[:, :2], v[:, :2], p[..., :2]) > 0 for u, v in ((a, b), (b, c), (c, a))]
+        over = (sides[0] == sides[1]) & (sides[1] == sides[2]) & ~flat
+        slope = -normal[:, :2] / np.where(flat, 1, normal[:, 2])[:, None]
+        height = a[:, 2] + ((p[..., :2] - a[:, :2]) * slope).sum(axis=-1)
+        out[start : start + 256] = (over & (height > p[..., 2])).sum(axis=1) % 2
+    return out
+
+
+def _turn(a: Array, b: Array, p: Array) -> Array:
+    """Twice the signed area of (a, b, p) in the plane."""
+    return (b[..., 0] - a[..., 0]) * (p[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (p[..., 0] - a[..., 0])
+
+
+def triangle_square(p: Array, triangle: Array) -> Array:
+    """Squared distance from points (n,3) to one triangle (3,3): the plane where the foot is inside, else three sides."""
+    normal = np.cross(triangle[1] - triangle[0], triangle[2] - triangle[0])
+    square = np.full(len(p), np.inf)
+    inside = np.ones(len(p), bool)
+    for a, b in zip(triangle, np.roll(triangle, -1, axis=0)):
+        along = b - a
+        t = np.clip((p - a) @ along / max(along @ along, 1e-300), 0, 1)
+        square = np.minimum(square, ((p - a - t[:, None] * along) ** 2).sum(axis=1))
+        inside &= (p - a) @ np.cross(normal, along) >= 0
+    if normal @ normal > 0:
+        plane = ((p - triangle[0]) @ normal) ** 2 / (normal @ normal)
+        square[inside] = np.minimum(square, plane)[inside]
+    return square
+
+
+def near_distances(corners: Array, band: float, shape: tuple[int, int, int]) -> Array:
+    """Least squared distance (i,j,k) to the triangles (m,3,3) that are within band, band^2 elsewhere; all in samples."""
+    out = np.full(shape, band * band)
+    for t in corners:
+        low = np.maximum(np.ceil(t.min(axis=0) - band).astype(int), 0)
+        high = np.minimum(np.floor(t.max(axis=0) + band).astype(int) + 1, shape)
+        if (high > low).all():
+            part = out[tuple(slice(a, b) for a, b in zip(low, high))]
+            at = np.indices(part.shape).reshape(3, -1).T + low
+            np.minimum(part, triangle_square(at.astype(float), t).reshape(part.shape), out=part)
+    return out
+
+
+def scan_inside(corners: Array, shape: tuple[int, int, int], nudge: Array) -> NDArray[np.bool_]:
+    """Samples (i,j,k) with an odd number of triangles (m,3,3) below them in their nudged column."""
+    odd = np.zeros(shape, bool)
+    for t in corners:
+        low = np.maximum(np.ceil(t[:, :2].min(axis=0) - nudge).astype(int), 0)
+        high = np.minimum(np.floor(t[:, :2].max(axis=0) - nudge).astype(int) + 1, shape[:2])
+        if (high <= low).any():
+            continue
+        p = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), axis=-1) + nudge
+        sides = np.stack([_turn(t[q, :2], t[(q + 1) % 3, :2], p) for q in range(3)])
+        hit = (sides > 0).all(axis=0) | (sides < 0).all(axis=0)
+        height = np.tensordot(t[[2, 0, 1], 2], sides, 1) / np.where(hit, sides.sum(axis=0), 1)
+        above = np.arange(shape[2]) >= height[..., None]
+        odd[low[0] : high[0], low[1] : high[1]] ^= hit[..., None] & above
+    return odd
+
+
+def loft_sections(table: Array, z_low: float, step: float, z: Array) -> tuple[Array, Array]:
+    """Centre, medial, lateral, depth (n,4) and their slopes at z, by scipy's Hermite spline; constant beyond the ends."""
+    nodes = z_low + step * np.arange(len(table))
+    spline = CubicHermiteSpline(nodes, table[:, :4], table[:, 4:])
+    at = np.clip(z, nodes[0], nodes[-1])
+    slope = np.where(((z > nodes[0]) & (z < nodes[-1]))[:, None], spline.derivative()(at), 0.0)
+    return spline(at), slope
+
+
+def loft_value(table: Array, z_low: float, step: float, tip: float, exponent: float, p: Array) -> Array:
+    """Gauge of the section minus one at p (n,3); below the tip's base an ellipsoid's."""
+    row, _ = loft_sections(table, z_low, step, p[:, 2])
+    x = p[:, 0] - row[:, 0]
+    u, v = np.abs(x) / np.where(x >= 0, row[:, 1], row[:, 2]), np.abs(p[:, 1]) / row[:, 3]
+    tau = np.maximum((z_low + tip - p[:, 2]) / tip, 0)
+    return np.hypot((u**exponent + v**exponent) ** (1 / exponent), tau) - 1
+
+
+def loft_surface(table: Array, z_low: float, step: float, tip: float, exponent: float, spacing: float) -> Array:
+    """Points (n,3) on side, tip and top of a loft, about `spacing` mm apart."""
+    z_top = z_low + step * (len(table) - 1)
+    reach = float(table[:, 1:4].max())
+    angle = np.arange(0, 2 * np.pi, spacing / reach)
+    fall = np.arange(0, np.pi / 2, spacing / max(tip, reach))
+    z = np.concatenate([z_low + tip * (1 - np.cos(fall)), np.arange(z_low + tip, z_top, spacing), [z_top]])
+    z, angle = (g.ravel() for g in np.meshgrid(z, angle))
+    row, _ = loft_sections(table, z_low, step, z)
+    shrink = np.sqrt(1 - np.maximum((z_low + tip - z) / tip, 0) ** 2)
+    return _outline(row, z, angle, shrink, exponent, z_top, spacing / reach)
+
+
+def _outline(row: Array, z: Array, angle: Array, shrink: Array, exponent: float, z_top: float, grain: float) -> Array:
+    """Rays at `angle` out of each section's centre to its outline, and rings of them on the top."""
+    x, y = np.cos(angle), np.sin(angle)
+    gauge = (np.abs(x / np.where(x >= 0, row[:, 1], row[:, 2])) ** exponent + np.abs(y / row[:, 3]) ** exponent) ** (
+        1 / exponent
+    )
+    side = np.column_stack([row[:, 0] + shrink * x / gauge, shrink * y / gauge, z])
+    rim, centre = side[z == z_top], np.array([row[z == z_top][0, 0], 0, z_top])
+    rings = np.arange(0, 1, grain)
+    return np.concatenate([side, (centre + rings[:, None, None] * (rim - centre)).reshape(-1, 3)])
+
+
+def loft_distance(
+    table: Array, z_low: float, step: float, tip: float, exponent: float, p: Array, spacing: float
+) -> Array:
+    """Signed distance at p (n,3) to the nearest of many surface points: too large by spacing^2 / 8 |distance| at most."""
+    far = cKDTree(loft_surface(table, z_low, step, tip, exponent, spacing)).query(p, workers=1)[0]
+    inside = (loft_value(table, z_low, step, tip, exponent, p) < 0) & (p[:, 2] < z_low + step * (len(table) - 1))
+    return np.where(inside, -far, far)
+
+
+def ridge(radius: Array, spacing: Array) -> NDArray[np.bool_]:
+    """Balls (radius (i,j,k) mm) that no neighbour's ball swallows."""
+    wide = np.pad(radius, 1)
+    alive = radius > 0
+    for shift in np.ndindex(3, 3, 3):
+        step = np.linalg.norm((np.array(shift) - 1) * spacing)
+        if step:
+            alive &= wide[tuple(slice(s, s + n) for s, n in zip(shift, radius.shape))] < radius + step - 1e-6
+    return alive
+
+
+def paint_balls(
+    centres: NDArray[np.int64], radii: Array, spacing: Array, shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Largest radius of the balls that cover each voxel (i,j,k)."""
+    out = np.zeros(shape, np.float32)
+    for centre, r in zip(centres, radii):
+        reach = (r / spacing).astype(int)
+        low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, shape)
+        part = out[tuple(slice(a, b) for a, b in zip(low, high))]
+        away = [((np.arange(a, b) - c) * s) ** 2 for a, b, c, s in zip(low, high, centre, spacing)]
+        near = away[0][:, None, None] + away[1][:, None] + away[2] < r * r
+        np.copyto(part, np.float32(r), where=near & (part < r))
+    return out
+
+
+def label_pieces(faces: NDArray[np.int32], vertices: int) -> NDArray[np.int32]:
+    """Piece of each vertex, numbered by lowest vertex: every vertex takes its faces' lowest label until none changes."""
+    label = np.arange(vertices)
+    while True:
+        lowest = label[faces].min(axis=1)
+        after = label.copy()
+        for corner in faces.T:
+            np.minimum.at(after, corner, lowest)
+        after = after[after]
+        if (after == label).all():
+            return np.unique(label, return_inverse=True)[1].astype(np.int32)
+        label = after
+
+
+def piece_volumes(vertices: Array, faces: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
+    """Signed volume of each piece, about its first vertex."""
+    origin = vertices[np.unique(labels, return_index=True)[1]]
+    a, b, c = (vertices[faces[:, q]] - origin[labels[faces[:, 0]]] for q in range(3))
+    each = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
+    return np.bincount(labels[faces[:, 0]], each, len(origin)).astype(np.float64)
+
+
+def bad_edges(faces: NDArray[np.int32]) -> int:
+    """Directed edges that are doubled or have no single opposite, by sorting."""
+    ends = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2).astype(np.int64)
+    size = int(faces.max()) + 1
+    names, row, count = np.unique(ends[:, 0] * size + ends[:, 1], return_inverse=True, return_counts=True)
+    other = ends[:, 1] * size + ends[:, 0]
+    at = np.minimum(np.searchsorted(names, other), len(names) - 1)
+    back = np.where(names[at] == other, count[at], 0)
+    return int(((count[row] != 1) | (back != 1) | (ends[:, 0] == ends[:, 1])).sum())
+
+
+def block_points(blocks: NDArray[np.int64], size: int, origin: Array, h: float) -> Array:
+    """Sample points (n, B+1, B+1, B+1, 3) mm of blocks (n,3)."""
+    inner = np.moveaxis(np.indices((size + 1,) * 3), 0, -1)
+    return origin + h * (blocks[:, None, None, None] * size + inner)
+
+
+def block_owner(blocks: NDArray[np.int64], lookup: NDArray[np.int32], size: int) -> NDArray[np.int64]:
+    """Row of the block that owns each sample (n, B+1, B+1, B+1), -1 when inactive."""
+    inner = np.indices((size + 1,) * 3) // size
+    return lookup[tuple(blocks[:, a, None, None, None] + inner[a] for a in range(3))].astype(np.int64)
+
+
+def own_samples(blocks: NDArray[np.int64], lookup: NDArray[np.int32], size: int) -> NDArray[np.bool_]:
+    """Samples (n, B+1, B+1, B+1) that each block evaluates: its own, and those on its high sides that nobody owns."""
+    mine = block_owner(blocks, lookup, size) < 0
+    mine[:, :size, :size, :size] = True
+    return mine
+
+
+def share_samples(
+    blocks: NDArray[np.int64], lookup: NDArray[np.int32], size: int, values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """values with the samples that neighbours own."""
+    owner = block_owner(blocks, lookup, size)
+    i, j, k = np.indices((size + 1,) * 3) % size
+    return np.where(own_samples(blocks, lookup, size), values, values[owner, i, j, k])
+
+
+def crossed(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the x, y, z edges of the samples each block owns are crossed (n,B,B,B,3)."""
+    inside = values < 0
+    low = inside[:, :-1, :-1, :-1]
+    ahead = (inside[:, 1:, :-1, :-1], inside[:, :-1, 1:, :-1], inside[:, :-1, :-1, 1:])
+    return np.stack([low != other for other in ahead], axis=-1)
+
+
+def cases(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Sign pattern of every cell (n,B,B,B)."""
+    inside, size = values < 0, values.shape[1] - 1
+    out = np.zeros((len(values), size, size, size), np.int64)
+    for c in range(8):
+        i, j, k = c & 1, c >> 1 & 1, c >> 2
+        out |= inside[:, i : i + size, j : j + size, k : k + size].astype(np.int64) << c
+    return out
+
+
+def count_surface(
+    values: NDArray[np.float32], tri_count: NDArray[np.int8]
+) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """Words (n,B,B,B) and counts (n,2) as the kernel of this name makes them."""
+    edges = crossed(values)
+    per_sample = edges.sum(axis=-1).reshape(len(values), -1)
+    before = (np.cumsum(per_sample, axis=1) - per_sample).reshape(edges.shape[:4])
+    words = (before << 3 | (edges << np.arange(3)).sum(axis=-1)).astype(np.uint16)
+    triangles = tri_count[cases(values)].reshape(len(values), -1).sum(axis=1, dtype=np.int64)
+    return words, np.stack([per_sample.sum(axis=1), triangles], axis=1)
+
+
+def edge_vertices(
+    blocks: NDArray[np.int64], values: NDArray[np.float32], origin: Array, h: float
+) -> tuple[NDArray[np.uint8], Array, Array]:
+    """axis (n,), field at both ends (n,2) and low end (n,3) mm of all crossed edges, block by block."""
+    size = values.shape[1] - 1
+    b, i, j, k, axis = np.nonzero(crossed(values))
+    low = origin + h * (blocks[b] * size + np.stack([i, j, k], axis=1))
+    far = values[b, i + (axis == 0), j + (axis == 1), k + (axis == 2)]
+    return axis.astype(np.uint8), np.stack([values[b, i, j, k], far], axis=1).astype(float), low
+
+
+def block_faces(
+    blocks: NDArray[np.int64],
+    lookup: NDArray[np.int32],
+    values: NDArray[np.float32],
+    tables: tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]],
+) -> NDArray[np.int64]:
+    """Triangles (m,3) of all blocks, vertices numbered by block, sample and axis."""
+    tri_count, table, corners = tables
+    size = values.shape[1] - 1
+    edges = crossed(values)
+    number = (np.cumsum(edges) - 1).reshape(edges.shape)
+    case = cases(values)
+    used = np.arange(table.shape[1]) < tri_count[case][..., None]
+    b, i, j, k, t = np.nonzero(used)
+    edge = table[case[b, i, j, k], t].astype(int)
+    corner = corners[edge, 0].astype(int)
+    at = np.stack([i[:, None] + (corner & 1), j[:, None] + (corner >> 1 & 1), k[:, None] + (corner >> 2)])
+    step = at // size
+    owner = lookup[tuple(blocks[b, a][:, None] + step[a] for a in range(3))]
+    return number[(owner, *(at % size), edge >> 2)]
+
+
+def first_guess(ends: Array) -> Array:
+    """Linear zero between the two ends (n,2)."""
+    return ends[:, 0] / (ends[:, 0] - ends[:, 1])
+
+
+def edge_points(low: Array, axis: NDArray[np.uint8], h: float, t: Array) -> Array:
+    """Points (n,3) at t along each edge."""
+    return low + (h * t)[:, None] * np.eye(3)[axis]
+
+
+def tighten(
+    found: Array, halve: bool, tolerance: float, bracket: Array, ends: Array, t: Array
+) -> tuple[Array, Array, Array]:
+    """bracket, ends and t after one safeguarded step with found = field at t."""
+    (lo, hi), (fl, fh) = bracket.T, ends.T
+    live = (lo < t) & (t < hi) & (found != 0)
+    with np.errstate(all="ignore"):
+        guess = lo * found * fh / ((fl - found) * (fl - fh))
+        guess = guess + t * fl * fh / ((found - fl) * (found - fh)) + hi * fl * found / ((fh - fl) * (fh - found))
+    low_side = (found < 0) == (fl < 0)
+    a, b = np.where(low_side, t, lo), np.where(low_side, hi, t)
+    fa, fb = np.where(low_side, found, fl), np.where(low_side, fh, found)
+    safe = np.where((a < guess) & (guess < b), guess, a + (b - a) * fa / (fa - fb))
+    near = np.abs(found) <= tolerance
+    move = np.where(near, safe, 0.5 * (a + b)) if halve else safe
+    move = np.where(near & (np.abs(move - t) > 0.05), t, move)
+    keep = live[:, None]
+    after = np.where(keep, np.stack([a, b], 1), bracket), np.where(keep, np.stack([fa, fb], 1), ends)
+    return *after, np.where(live, move, t)

@@ -4,11 +4,17 @@ import edt
 import numpy as np
 import pytest
 import reference
+from numpy.typing import NDArray
 
-from implantforge.geom import measure
+from implantforge.core import Mesh
+from implantforge.geom import measure, meshing, shapes
+from implantforge.geom.inside import inside
+from implantforge.kernels import polygonise as blocks_of
+from implantforge.kernels import scan, thickness, topology
+from implantforge.kernels.loft import loft_distance
 from implantforge.kernels.mc_table import case_table, edge_corners
 from implantforge.kernels.tpms import tpms_distance, tpms_level
-from implantforge.kernels.trilinear import trilinear
+from implantforge.kernels.trilinear import trilinear, trilinear_few
 
 KINDS = ("gyroid", "diamond", "primitive", "iwp")
 
@@ -34,6 +40,13 @@ def test_trilinear_twin() -> None:
     got = np.empty(500)
     trilinear(values, np.eye(3), np.array([1.0, 2.0, 3.0]), spacing, at * spacing + [1, 2, 3], got)
     assert np.allclose(got, reference.trilinear(values.astype(float), at), atol=1e-5)
+    few = np.empty(500)
+    trilinear_few(values, np.eye(3), np.array([1.0, 2.0, 3.0]), spacing, at * spacing + [1, 2, 3], few)
+    assert (few == got).all()
+    beyond = at[:1] * spacing + [1, 2, 3] - [100, 0, 0]
+    trilinear(values, np.eye(3), np.array([1.0, 2.0, 3.0]), spacing, beyond, got[:1])
+    border = reference.trilinear(values.astype(float), at[:1] * [0, 1, 1])
+    assert got[0] == pytest.approx(border[0] + 1 - beyond[0, 0])
 
 
 def test_case_table_closes_every_case() -> None:
@@ -54,3 +67,149 @@ def test_local_thickness_twin() -> None:
     got = measure.local_thickness(mask, 1.0)
     assert np.allclose(got[mask], 2 * want[mask] - 0.5, atol=0.6)
     assert np.mean(np.abs(got[mask] - (2 * want[mask] - 0.5)) < 1e-4) > 0.95
+
+
+def test_ridge_and_balls_twins() -> None:
+    rng = np.random.default_rng(4)
+    spacing = np.array([0.5, 0.7, 0.9])
+    radius = edt.edt(np.pad(rng.random((15, 12, 10)) < 0.95, 1), anisotropy=tuple(spacing))
+    keep = np.empty(radius.shape, np.bool_)
+    thickness.ridge(radius, spacing, keep)
+    assert (keep == reference.ridge(radius, spacing)).all()
+    centres, radii = np.argwhere(keep), radius[keep].astype(float)
+    order = np.argsort(-radii, kind="stable")
+    got = np.zeros(radius.shape, np.float32)
+    thickness.paint_balls(centres[order], radii[order], spacing, got)
+    # a voxel at exactly a radius belongs to the ball or not by the order of summation
+    agree = got == reference.paint_balls(centres, radii, spacing, radius.shape)
+    assert agree.mean() > 0.995
+
+
+def ring() -> Mesh:
+    """A torus of about 1500 triangles, off every symmetry."""
+    return meshing.polygonise(shapes.torus((0.1, 0.2, 0.3), (1, 2, 3), 6.0, 2.5), 1.3)
+
+
+def test_crossing_parity_twin() -> None:
+    mesh = ring()
+    points = np.random.default_rng(5).uniform(-9, 9, (3000, 3))
+    got = inside(mesh, points)
+    assert 200 < got.sum() < 1500
+    assert (got == reference.crossing_parity(mesh.vertices[mesh.faces], points)).all()
+
+
+def test_scan_twins() -> None:
+    corners = ((ring().vertices + 11) / 0.8)[ring().faces]
+    shape, band, nudge = (27, 28, 29), 2.5, np.array([1.7e-5, 2.9e-5])
+    order, starts = shapes._slabs(corners[:, :, 0], band, shape[0])
+    square = np.full(shape, band * band, np.float32)
+    scan.near_distances(corners, order, starts, shapes.SLAB, band, square)
+    want = reference.near_distances(corners, band, shape)
+    assert 3000 < (want < band * band).sum() < 15_000
+    assert np.allclose(square, want, atol=1e-5)
+    odd = np.zeros(shape, np.bool_)
+    scan.crossings(corners, order, starts, shapes.SLAB, nudge, odd)
+    assert odd.sum() > 500
+    assert (odd == reference.scan_inside(corners, shape, nudge)).all()
+
+
+@pytest.mark.parametrize("exponent", [2.0, 2.8])
+def test_loft_twin(exponent: float) -> None:
+    """The walk along the surface finds the nearest of many surface points, within 2 mm of the body."""
+    z = np.linspace(0, 50, 201)
+    rows = [0.002 * z**2, 6 + 0.1 * z, 5 + 0.12 * z, 4 + 0.05 * z]
+    table = np.column_stack([*rows, *(np.gradient(r, z) for r in rows)])
+    tip = 0.25 * (6 + 5) + 0.5 * 4
+    p = np.random.default_rng(6).uniform([-12, -9, -2], [18, 9, 52], (4000, 3))
+    want = reference.loft_distance(table, 0.0, z[1], tip, exponent, p, 0.1)
+    got = np.empty(len(p))
+    loft_distance(table, 0.0, z[1], 50.0, tip, exponent, 8, p, got)
+    near = np.abs(want) < 2
+    assert near.sum() > 500
+    assert ((got < 0) == (want < 0)).all()
+    assert np.percentile(np.abs(got - want)[near], 99) < 0.03
+
+
+def test_topology_twins() -> None:
+    body = shapes.sphere((0, 0, 0), 3) | shapes.torus((0, 0, 12), (0, 1, 2), 4.0, 1.5) | shapes.sphere((0, 9, 0), 2)
+    mesh = meshing.polygonise(body - shapes.sphere((0, 0, 0), 1.5), 0.6)
+    labels, volumes = measure.components(mesh)
+    assert len(volumes) == 4
+    assert (labels == reference.label_pieces(mesh.faces, len(mesh.vertices))).all()
+    assert np.allclose(volumes, reference.piece_volumes(mesh.vertices, mesh.faces, labels))
+    assert np.isclose(volumes.sum(), mesh.volume_mm3)
+    rng = np.random.default_rng(7)
+    for broken in (mesh.faces, mesh.faces[5:], np.concatenate([mesh.faces, mesh.faces[:7]]), rng.permuted(mesh.faces)):
+        assert measure.bad_edges(Mesh(mesh.vertices, broken)) == reference.bad_edges(broken)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(mesh.faces.ravel()))])
+    ends = np.empty(mesh.faces.size, np.int32)
+    topology.outgoing(mesh.faces, offsets.copy(), ends)
+    heads = np.argsort(mesh.faces.ravel(), kind="stable")
+    assert (ends == np.roll(mesh.faces, -1, axis=1).ravel()[heads]).all()
+
+
+def sampled_blocks() -> tuple[meshing._Blocks, NDArray[np.float32], NDArray[np.float32]]:
+    """Active blocks of a torus, their samples as evaluated, and with the shared ones copied."""
+    body = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.5)
+    blocks = meshing._active(body, body.bounds, 0.4)
+    alone = body.evaluate(reference.block_points(blocks.coords, 8, blocks.origin_mm, 0.4).reshape(-1, 3))
+    side = (len(blocks.coords), 9, 9, 9)
+    return blocks, alone.astype(np.float32).reshape(side), meshing._sample(body, blocks, None)
+
+
+def test_sampling_twins() -> None:
+    blocks, alone, values = sampled_blocks()
+    given = (blocks.coords, blocks.lookup, 8)
+    mine = reference.own_samples(*given)
+    counts = np.empty(len(mine), np.int64)
+    blocks_of.count_points(*given, counts)
+    assert (counts == mine.reshape(len(mine), -1).sum(axis=1)).all()
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    slots, points = np.empty(offsets[-1], np.int64), np.empty((offsets[-1], 3))
+    blocks_of.list_points(*given, 0, len(mine), offsets, blocks.origin_mm, blocks.h_mm, slots, points)
+    assert (slots == np.flatnonzero(mine)).all()
+    assert np.allclose(points, reference.block_points(blocks.coords, 8, blocks.origin_mm, 0.4)[mine], atol=1e-12)
+    torn = np.where(mine, alone, np.float32(99))
+    assert (reference.share_samples(*given, torn) == values).all()
+    blocks_of.share_samples(*given, torn)
+    assert (torn == values).all()
+    assert np.allclose(values, alone, atol=1e-5)
+
+
+def test_surface_twins() -> None:
+    blocks, _, values = sampled_blocks()
+    tables = (*case_table(), edge_corners())
+    words, counts = np.empty(values[:, 1:, 1:, 1:].shape, np.uint16), np.empty((len(values), 2), np.int64)
+    blocks_of.count_surface(values, tables[0], words, counts)
+    want_words, want_counts = reference.count_surface(values, tables[0])
+    assert (words == want_words).all()
+    assert (counts == want_counts).all()
+    vertices, triangles = (np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
+    axis, ends, low = np.empty(vertices[-1], np.uint8), np.empty((vertices[-1], 2)), np.empty((vertices[-1], 3))
+    at = (blocks.origin_mm, blocks.h_mm)
+    blocks_of.edge_vertices(blocks.coords, values, words, 0, len(values), vertices, *at, axis, ends, low)
+    want_axis, want_ends, want_low = reference.edge_vertices(blocks.coords, values, *at)
+    assert (axis == want_axis).all()
+    assert (ends == want_ends).all()
+    assert np.allclose(low, want_low, atol=1e-12)
+    faces = np.empty((triangles[-1], 3), np.int32)
+    blocks_of.faces(blocks.coords, blocks.lookup, values, words, tables, vertices, triangles, faces)
+    assert (faces == reference.block_faces(blocks.coords, blocks.lookup, values, tables)).all()
+
+
+@pytest.mark.parametrize("halve", [False, True])
+def test_root_twins(halve: bool) -> None:
+    rng = np.random.default_rng(8)
+    ends = np.stack([-rng.random(3000), rng.random(3000)], axis=1) * rng.choice([-1, 1], 3000)[:, None]
+    t = np.empty(3000)
+    blocks_of.first_guess(ends, t)
+    assert np.allclose(t, reference.first_guess(ends))
+    low, axis = rng.random((3000, 3)), rng.integers(0, 3, 3000).astype(np.uint8)
+    points = np.empty((3000, 3))
+    blocks_of.edge_points(low, axis, 0.3, t, points)
+    assert np.allclose(points, reference.edge_points(low, axis, 0.3, t))
+    found = rng.normal(size=3000) * rng.choice([0, 1e-3, 0.3], 3000)
+    bracket = np.tile([0.0, 1.0], (3000, 1))
+    want = reference.tighten(found, halve, 5e-3, bracket, ends, t)
+    blocks_of.tighten(found, halve, 5e-3, bracket, ends, t)
+    assert all(np.allclose(a, b, rtol=1e-6, atol=1e-12) for a, b in zip((bracket, ends, t), want))
