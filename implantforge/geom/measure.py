@@ -117,8 +117,8 @@ def connectivity(void: Mask, exits: Mask, diameter_mm: float, spacing_mm: float)
 
 
 def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 5.0) -> dict[str, float]:
-    """What the coat became, measured on metal and void as they are: lattice_porosity_pct over the whole region, and
-    in the densest window of it, voxels h_mm (choose wall / 6 or finer): lattice_wall_um (median local thickness),
+    """What the coat became, measured on metal and void as they are, in the densest window of the region, voxels h_mm
+    (choose wall / 6 or finer; porosity() has the whole region): lattice_wall_um (median local thickness),
     lattice_wall_p01_um, lattice_neck_um (largest ball that passes through the lattice's metal: what a network's wall_mm
     means), lattice_pore_size_um (largest ball in the void inside the region), throat_um (largest ball that gets through
     the void to the middle of the window and half the coat's depth), open_void_pct (void connected to the outside or to
@@ -150,9 +150,7 @@ def certificate(metal: Field, porous: Field, h_mm: float, *, window_mm: float = 
     deep &= region_at < -0.5 * depth
     labels = ndimage.label(~solid, np.ones((3, 3, 3)))[0]
     opened = np.isin(labels, np.unique(labels[exits]))
-    step = max(h_mm, float(np.cbrt(np.prod(porous.bounds[1] - porous.bounds[0]) / 4e6)))
     return {
-        "lattice_porosity_pct": 100 * porosity(metal, porous, step),
         "lattice_wall_um": 1e3 * float(np.median(wall[core])),
         "lattice_wall_p01_um": 1e3 * float(np.percentile(wall[core], 1)),
         "lattice_pore_size_um": 1e3 * max(2 * float(pores.max()) - 0.5 * h_mm, 0.0),
