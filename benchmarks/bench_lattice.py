@@ -1,4 +1,4 @@
-"""Lattice numbers and distances: time, and the wall that comes out. asv names."""
+"""Lattice numbers and distances: time, memory, and the wall and porosity that come out. asv names."""
 
 import numpy as np
 
@@ -7,21 +7,41 @@ from implantforge.geom import measure, shapes
 from implantforge.stages import lattice
 
 
-class TimeDistance:
+class Distance:
     """True gyroid distance at a million points."""
 
     def setup(self) -> None:
         bounds = np.array([[0.0] * 3, [10.0] * 3])
         self.field = lattice.field(lattice.solve(Lattice("gyroid", "sheet", 1.5, wall_mm=0.3)), bounds)
         self.points = np.random.default_rng(0).uniform(0, 10, (1_000_000, 3))
-        self.field(self.points)
+        self.field(self.points[:1000])
 
     def time_evaluate(self) -> None:
         self.field(self.points)
 
+    def peakmem_evaluate(self) -> None:
+        self.field(self.points)
 
-class TrackWall:
-    """Measured wall over asked wall of a gyroid sheet, %."""
+
+class Solve:
+    """From a wall or a porosity to level, pore and throat, nothing remembered."""
+
+    params = ("sheet wall 0.3", "network wall 0.45", "network porosity 0.7")
+    param_names = ("asked",)
+    repeat = 1
+
+    def setup(self, asked: str) -> None:
+        form, what, value = asked.split()
+        given = {"wall_mm": float(value)} if what == "wall" else {"porosity": float(value)}
+        self.asked = Lattice("gyroid", form, 1.5, **given)  # type: ignore[arg-type]
+        lattice.solve(Lattice("primitive", form, 1.5, porosity=0.6))  # type: ignore[arg-type]
+
+    def time_solve(self, asked: str) -> None:
+        lattice.solve(self.asked)
+
+
+class Wall:
+    """Wall measured on voxels of 0.03 mm over the 0.25 mm asked of a gyroid sheet, %."""
 
     unit = "%"
 
@@ -30,3 +50,16 @@ class TrackWall:
         region = shapes.box((0, 0, 0), (5, 5, 5))
         got = measure.certificate(lattice.field(solved, region.bounds) & region, region, 0.03)
         return 100 * (got["lattice_wall_um"] / 250 - 1)
+
+
+class Porosity:
+    """Porosity of four whole cells less the one asked, points of a hundred."""
+
+    params = (lattice.KINDS, ("sheet", "network"))
+    param_names = ("kind", "form")
+    unit = "points of 100"
+
+    def track_porosity_error(self, kind: str, form: str) -> float:
+        solved = lattice.solve(Lattice(kind, form, 1.5, porosity=0.65))  # type: ignore[arg-type]
+        region = shapes.box((0, 0, 0), (6, 6, 6))
+        return 100 * (measure.porosity(lattice.field(solved, region.bounds), region, 0.0471) - 0.65)
