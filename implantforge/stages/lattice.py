@@ -233,6 +233,8 @@ def field(solved: SolvedLattice, bounds: Array) -> Field:
     return Field(evaluate, bounds, LATTICE_LIPSCHITZ)
 
 
+EDGE_MM = 0.1
+"""Where the envelope cuts a strut its edge is blunted over this width: no feather edge that a melt pool could not make."""
 LATTICE_LIPSCHITZ = 1.3  # foot points of the Newton walk jump between sheets
 
 
@@ -259,8 +261,9 @@ def fill(design: Design, solved: SolvedLattice, *, min_feature_mm: float = 0.0, 
         metal = np.array(core, np.float64)
         open_ = reach < metal
         if open_.any():
-            coat = np.maximum(lattice.evaluate(p[open_]), reach[open_])
-            metal[open_] = np.minimum(metal[open_], coat)
+            strut, limit = lattice.evaluate(p[open_]), reach[open_]
+            blunt = np.maximum(EDGE_MM - np.abs(strut - limit), 0)
+            metal[open_] = np.minimum(metal[open_], np.maximum(strut, limit) + blunt * blunt / (4 * EDGE_MM))
         return metal
 
     steepest = max(solid.lipschitz, porous.lipschitz, envelope.lipschitz, lattice.lipschitz)
