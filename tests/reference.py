@@ -345,7 +345,9 @@ def first_guess(ends: Array) -> Array:
 
 def edge_points(low: Array, axis: NDArray[np.uint8], h: float, t: Array) -> Array:
     """Points (n,3) at t along each edge."""
-    return low + (h * t)[:, None] * np.eye(3)[axis]
+    out = low.copy()
+    out[np.arange(len(out)), axis] += h * t
+    return out
 
 
 def tighten(
