@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                 every suite
     python benchmarks/run.py meshing build   the suites bench_meshing.py and bench_build.py
+    python benchmarks/run.py kernels --only Trilinear   these rows again; the others stay as they are stored
     python benchmarks/run.py --list
 
 Files follow asv's names (setup, setup_cache, params, time_*, track_*, peakmem_*), so `asv run` reads them too. Every
@@ -128,20 +129,25 @@ def fresh(suite: str, kind: str, name: str, values: list[Any], cache: str, timeo
     return ("skipped" if done.returncode == SKIPPED else "error"), why
 
 
-def run(suite: str, folder: Path) -> list[dict[str, Any]]:
-    """Rows of one suite: class, method, parameters, unit, and a value, or why there is none."""
+def run(suite: str, folder: Path, only: str = "") -> list[dict[str, Any]]:
+    """Rows of one suite whose name or parameters hold `only`: class, method, parameters, unit, and a value, or why
+    there is none."""
     rows: list[dict[str, Any]] = []
     caches: dict[str, tuple[str, Any, str]] = {}
     for kind, name in methods(suite):
         bench = bench_class(suite, kind)
         timeout, params = getattr(bench, "timeout", 600), getattr(bench, "params", ())
+        grid = params if params and isinstance(params[0], (list, tuple)) else [params]
+        wanted = [values for values in (itertools.product(*grid) if params else [()])
+                  if only in f"{kind}.{name} {' '.join(map(str, values))}"]  # fmt: skip
+        if not wanted:
+            continue
         maker = bench.setup_cache.__qualname__ if hasattr(bench, "setup_cache") else ""  # may be shared by inheritance
         if maker not in caches:
             path = str(folder / f"{maker}.json") if maker else ""
             caches[maker] = (*(fresh(suite, kind, "", [], path, timeout) if path else ("value", None)), path)
         ready, why, cache = caches[maker]
-        grid = params if params and isinstance(params[0], (list, tuple)) else [params]
-        for values in itertools.product(*grid) if params else [()]:
+        for values in wanted:
             found = (ready, why) if ready != "value" else fresh(suite, kind, name, list(values), cache, timeout)
             row = {"name": f"{kind}.{name}", "params": list(values), "unit": unit(suite, kind, name),
                    found[0]: found[1]}  # fmt: skip
@@ -154,6 +160,15 @@ def line(suite: str, row: dict[str, Any]) -> str:
     """A row of the table: suite, method, parameters, value, unit."""
     text = f"{row['value']:>10.4g} {row['unit']}" if "value" in row else row.get("skipped") or row["error"]
     return f"{suite:11s} {row['name']:40s} {', '.join(map(str, row['params'])):32s} {text}"
+
+
+def merged(suite: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The stored rows of a suite with these in place of their namesakes."""
+    path = HERE / "results" / f"{suite}.json"
+    stored = json.loads(path.read_text())["rows"] if path.exists() else []
+    fresh_rows = {(row["name"], str(row["params"])): row for row in rows}
+    kept = [fresh_rows.pop((row["name"], str(row["params"])), row) for row in stored]
+    return [*kept, *fresh_rows.values()]
 
 
 def store(suite: str, rows: list[dict[str, Any]], seconds: float) -> None:
@@ -169,6 +184,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", help="which suites; all when none is named")
     parser.add_argument("--list", action="store_true", help="say what there is")
+    parser.add_argument("--only", default="", help="rows whose name or parameters hold this text")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -184,8 +200,8 @@ def main() -> int:
     for suite in given.suites or suites():
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            rows = run(suite, Path(folder))
-            store(suite, rows, time.perf_counter() - began)
+            rows = run(suite, Path(folder), given.only)
+            store(suite, merged(suite, rows) if given.only else rows, time.perf_counter() - began)
         failed |= any("error" in row for row in rows)
     return int(failed)
 

@@ -129,7 +129,7 @@ def scan_inside(corners: Array, shape: tuple[int, int, int], nudge: Array) -> ND
             continue
         p = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), axis=-1) + nudge
         sides = np.stack([_turn(t[q, :2], t[(q + 1) % 3, :2], p) for q in range(3)])
-        hit = (sides > 0).all(axis=0) | (sides < 0).all(axis=0)
+        hit = np.asarray((sides > 0).all(axis=0) | (sides < 0).all(axis=0))
         height = np.tensordot(t[[2, 0, 1], 2], sides, 1) / np.where(hit, sides.sum(axis=0), 1)
         above = np.arange(shape[2]) >= height[..., None]
         odd[low[0] : high[0], low[1] : high[1]] ^= hit[..., None] & above
