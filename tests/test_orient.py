@@ -129,9 +129,11 @@ def test_rectangular_plate_allows_any_turn():
 def test_smallest_circle_holds_all_and_cannot_shrink(seed, count):
     points = np.random.default_rng(seed).normal(size=(count, 2)) * [3, 1]
     radius = printability.enclosing_radius_mm(points)
-    grid = np.stack(np.meshgrid(*[np.linspace(-3, 3, 61)] * 2), axis=-1).reshape(-1, 2)
+    axes = [np.linspace(low, high, 81) for low, high in zip(points.min(axis=0), points.max(axis=0))]
+    grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     best = min(np.linalg.norm(points - c, axis=1).max() for c in grid)
-    assert radius <= best + 1e-9 and best - radius < 0.08
+    step = np.hypot(*(axis[1] - axis[0] for axis in axes))
+    assert radius <= best + 1e-9 and best - radius < step
     assert radius >= np.linalg.norm(points[:, None] - points[None], axis=2).max() / 2 - 1e-9
 
 
