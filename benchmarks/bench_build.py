@@ -27,7 +27,7 @@ def build(out: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     if child.returncode not in PASSED:
         raise RuntimeError((said.decode().strip().splitlines() or [f"exit {child.returncode}"])[-1])
-    page = json.loads((out / "manifest.json").read_text())
+    page = json.loads((out / "manifest.json").read_text("utf-8"))
     return {"seconds": seconds, "peak_MB": usage.ru_maxrss / 1024, "cpu_s": usage.ru_utime + usage.ru_stime,
             "stages": {row["name"]: row["seconds"] for row in page["stages"]},
             "bytes": sum(row["bytes"] for row in page["files"])}  # fmt: skip

@@ -53,7 +53,7 @@ def methods(suite: str) -> list[tuple[str, str]]:
 
 def memory_mb(row: str) -> float:
     """A Vm row of this process's status; the peak of rusage will not do, a child starts with its parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(row)) / 1024
 
 
@@ -104,7 +104,7 @@ def one(argument: str) -> int:
         if not name:
             Path(cache).write_text(json.dumps(bench_class(suite, kind)().setup_cache()))
             return 0
-        given = [json.loads(Path(cache).read_text())] if cache else []
+        given = [json.loads(Path(cache).read_text("utf-8"))] if cache else []
         print(json.dumps(measure(suite, kind, name, [*given, *values])))
     except (NotImplementedError, SystemExit) as reason:  # asv skips by the first, a missing input by the second
         print(reason, file=sys.stderr)
@@ -165,7 +165,7 @@ def line(suite: str, row: dict[str, Any]) -> str:
 def merged(suite: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The stored rows of a suite with these in place of their namesakes."""
     path = HERE / "results" / f"{suite}.json"
-    stored = json.loads(path.read_text())["rows"] if path.exists() else []
+    stored = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else []
     fresh_rows = {(row["name"], str(row["params"])): row for row in rows}
     kept = [fresh_rows.pop((row["name"], str(row["params"])), row) for row in stored]
     return [*kept, *fresh_rows.values()]

@@ -75,7 +75,7 @@ def test_build_writes_a_run_and_speaks_json_alone(call):
     code, out, _ = call("build", "toy.toml", "--ct", "ct.zip", "--json")
     page = one_object(out)
     assert code == 0 and page["status"] == "ok" and page["run"] == "run_toy"
-    assert json.loads(Path("run_toy/manifest.json").read_text())["metrics"] == page["metrics"]
+    assert json.loads(Path("run_toy/manifest.json").read_text("utf-8"))["metrics"] == page["metrics"]
     code, out, err = call("build", "toy.toml", "--ct", "ct.zip", "--out", "elsewhere", "--quiet")
     assert code == 0 and "elsewhere/part.3mf" in out and "mass_saving_pct" in out and not err
 
@@ -130,7 +130,7 @@ def test_a_defect_is_one_line_and_its_log_tells_nothing_of_the_patient(call, mon
     assert code == 1 and not out and "Traceback" not in err
     line = err.strip().splitlines()[-1]
     log = Path(line.rpartition("call list: ")[2].rstrip(")"))
-    text = log.read_text()
+    text = log.read_text("utf-8")
     log.unlink()
     assert "ValueError" in text and "test_cli.py" in text and "Kovalenko" not in text
     assert not Path("run_toy/manifest.json").exists()
@@ -210,6 +210,6 @@ def test_landmarks_in_and_out(call, monkeypatch):
     page = one_object(out)
     assert code == 0 and page["femur_left"]["landmarks"]["head_center"]["at_mm"] == toy.CENTRE_MM.tolist()
     assert {"landmarks", "frames", "measures", "refused"} <= set(page["femur_left"])
-    assert json.loads(Path("x.mrk.json").read_text())["markups"][0]["coordinateSystem"] == "LPS"
+    assert json.loads(Path("x.mrk.json").read_text("utf-8"))["markups"][0]["coordinateSystem"] == "LPS"
     code, out, _ = call("landmarks", "femur_left=f.stl")
     assert code == 0 and "head_center" in out and "refused: cut off" in out

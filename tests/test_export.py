@@ -169,7 +169,7 @@ def test_markups_are_slicer_lps(tmp_path):
     first = hashlib.sha256((tmp_path / "a.mrk.json").read_bytes()).digest()
     export.write_markups(tmp_path / "a.mrk.json", marks)
     assert hashlib.sha256((tmp_path / "a.mrk.json").read_bytes()).digest() == first
-    (page,) = json.loads((tmp_path / "a.mrk.json").read_text())["markups"]
+    (page,) = json.loads((tmp_path / "a.mrk.json").read_text("utf-8"))["markups"]
     assert page["type"] == "Fiducial" and page["coordinateSystem"] == "LPS" and page["coordinateUnits"] == "mm"
     (point,) = page["controlPoints"]
     assert point["label"] == "femur_left.head_center" and point["position"] == [1.0, -2.0, 3.0]

@@ -196,7 +196,7 @@ def test_files_beside_the_scan(patient: phantoms.Phantom, tmp_path: Path) -> Non
     lps = np.diag([-1, -1, 1, 1]) @ labels.affine
     np.testing.assert_allclose(lps, patient.labels.grid.affine, atol=1e-4)
     assert nibabel.aff2axcodes(labels.affine) == ("L", "P", "S")
-    assert json.loads((tmp_path / "truth.json").read_text()) == patient.truth
+    assert json.loads((tmp_path / "truth.json").read_text("utf-8")) == patient.truth
     assert len(list((tmp_path / "truth_meshes").glob("*.stl"))) == 7
     assert (tmp_path / "ct.zip").stat().st_size > 1e6
 
@@ -222,7 +222,7 @@ def test_committed_sample_is_whole() -> None:
     import pydicom
 
     folder = Path(__file__).resolve().parents[1] / "sample_data" / "hip"
-    told = json.loads((folder / "truth.json").read_text())
+    told = json.loads((folder / "truth.json").read_text("utf-8"))
     assert told["seed"] == 0 and told["version"] == truth.VERSION
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 20e6
     with zipfile.ZipFile(folder / "ct.zip") as archive:

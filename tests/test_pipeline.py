@@ -204,7 +204,7 @@ def test_a_damaged_entry_is_computed_again(tmp_path, damage):
     elif damage == "cut":
         (entry / "0.npy").write_bytes(data[:-8])
     elif damage == "json":
-        (entry / "value.json").write_text((entry / "value.json").read_text().replace('"n"', '"m"'))
+        (entry / "value.json").write_text((entry / "value.json").read_text("utf-8").replace('"n"', '"m"'))
     elif damage == "swap":
         np.save(entry / "0.npy", np.array([{}], dtype=object), allow_pickle=True)
     else:
@@ -229,7 +229,7 @@ def test_prune_keeps_what_the_last_run_used(tmp_path):
 def test_a_run_folder_holds_what_the_manifest_says(bench):
     manifest = bench()
     run = bench.folder / "run"
-    on_disk = json.loads((run / "manifest.json").read_text())
+    on_disk = json.loads((run / "manifest.json").read_text("utf-8"))
     assert on_disk["status"] == "ok" and on_disk["implant"] == "toy" and on_disk["side"] == "left"
     names = {row["path"] for row in on_disk["files"]}
     assert names == {
@@ -249,10 +249,10 @@ def test_a_run_folder_holds_what_the_manifest_says(bench):
     assert {"name", "value", "unit", "tag", "source"} == set(on_disk["assumptions"][0])
     assert on_disk["part"]["frame"] == "LPS mm" and len(on_disk["part"]["build_direction"]) == 3
     assert on_disk["machined"][0]["stock_mm"] == 0.5
-    fit = json.loads((run / "fit.json").read_text())
+    fit = json.loads((run / "fit.json").read_text("utf-8"))
     assert fit["gap_samples"]["gap_mm"] == [0.5, -0.1] and "gap_samples" not in fit["params"]
     assert fit["alternatives"][0]["why"] == "fills best"
-    anatomy = json.loads((run / "anatomy.json").read_text())["femur_left"]
+    anatomy = json.loads((run / "anatomy.json").read_text("utf-8"))["femur_left"]
     assert anatomy["landmarks"]["head_center"]["at_mm"] == toy.CENTRE_MM.tolist() and anatomy["refused"]
 
 

@@ -248,7 +248,7 @@ class TestReport:
 
         shutil.copytree(run, tmp_path / "copy")
         (tmp_path / "copy/report.html").unlink()
-        slower = json.loads((run / "manifest.json").read_text())
+        slower = json.loads((run / "manifest.json").read_text("utf-8"))
         slower["stages"][0]["seconds"], slower["peak_memory_mb"] = 99.0, 1
         assert report.write(tmp_path / "copy", slower).read_text(encoding="utf-8") == html
 
@@ -277,7 +277,7 @@ class TestReport:
 
         text = report.write(
             tmp_path, {"implant": "<script>x</script>", "checks": [{"name": "a", "value": float("nan")}, 3]}
-        ).read_text()
+        ).read_text("utf-8")
         assert "<script>" not in text and "not measured" in text
         assert report.write(tmp_path, {}).is_file()
 

@@ -85,7 +85,7 @@ def ball(names: dict[str, int] | None = None) -> tuple[Volume, Labels]:
 
 def load(given: object, *, series: str | None, accept: str | None) -> dict:
     """Stands for steps.load; a file that says REFUSE is refused."""
-    if isinstance(given, str) and Path(given).is_file() and "REFUSE" in Path(given).read_text():
+    if isinstance(given, str) and Path(given).is_file() and "REFUSE" in Path(given).read_text("utf-8"):
         raise InputError("CT refused: slices missing")
     report = {"uid_hash": "0" * 64, "shape": [30, 30, 30], "spacing_mm": [2.0, 2.0, 2.0], "verdict": "accepted",
               "reasons": []}  # fmt: skip

@@ -36,7 +36,7 @@ def write(
         raise InputError(f"phantom: no transfer syntax {transfer_syntax}, choose from {', '.join(_SYNTAX)}")
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "truth.json").write_text(json.dumps(phantom.truth, indent=1) + "\n")
+    (out / "truth.json").write_text(json.dumps(phantom.truth, indent=1) + "\n", "utf-8")
     _write_labels(phantom.labels, out / "truth_labels.nii.gz")
     if zipped:
         with zipfile.ZipFile(out / "ct.zip", "w") as archive:

@@ -163,7 +163,7 @@ def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int32]]]]
         ) from error
     with (root / "shape_models" / "LLP26_rigid.pc").open("rb") as stream:
         model = ShapeModel(stream)
-    atlas = {name: json.loads((root / "atlas_meshes" / f"{name}.mesh").read_text()) for name in
+    atlas = {name: json.loads((root / "atlas_meshes" / f"{name}.mesh").read_text("utf-8")) for name in
              ("pelvis_combined_cubic_flat", "femur_left_quartic_flat")}  # fmt: skip
     pelvis = _bodies(*_surface(atlas["pelvis_combined_cubic_flat"], model.mean[_PELVIS_NODES], 12))
     femur = _bodies(*_surface(atlas["femur_left_quartic_flat"], model.mean[_FEMUR_NODES], 20))
