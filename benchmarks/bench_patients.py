@@ -34,7 +34,7 @@ def side_of(patient: Any, labels: Any, side: str) -> dict[str, Any]:
         "isthmus_mm": found.measures["isthmus_diameter_mm"] - truth["isthmus_width_mm"],
         "outside_mm3": hip_stem.outside_mm3(patient.meshes[name], made, fit.pose),
         "fill_mid_pct": fit.metrics["fill_mid_pct"], "size": fit.params["size"],
-        "head_restored_mm": fit.metrics["head_error_mm"],
+        "coat_contact_pct": fit.metrics["coat_contact_pct"],
     }  # fmt: skip
 
 

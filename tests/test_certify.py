@@ -17,7 +17,7 @@ ORIGIN = [0.0, 0.0, 0.0]
 def test_a_coated_ball_is_one_body_of_the_asked_porosity():
     ball, core = shapes.sphere(ORIGIN, 7.0), shapes.sphere(ORIGIN, 5.0)
     design = Design(core, ball - core, ball, Lattice(porosity=0.7, cell_mm=1.4))
-    mesh, found = certify.metal(design, h_mm=0.2, simplify_mm=0.02)
+    mesh, found = certify.metal(design, h_mm=0.14, simplify_mm=0.01)
     assert measure.is_manifold(mesh) and len(measure.components(mesh)[1]) == 1
     assert found["lattice_porosity_pct"] == pytest.approx(70.0, abs=2.0)
     assert found["porous_volume_mm3"] == pytest.approx(4 / 3 * np.pi * (7**3 - 5**3), rel=0.02)

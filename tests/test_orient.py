@@ -168,7 +168,7 @@ def test_a_table_has_four_islands():
 def test_measured_values_are_judged_by_the_process():
     found = printability.Measured(min_wall_mm=0.4, trapped_powder_mm3=0.2, support_on_porous_mm2=9.0, throat_um=300.0)
     laser, beam = rows(box(9, 9, 9), found=found), rows(box(9, 9, 9), "Arcam Spectra L", found)
-    assert laser["min_wall_mm"].passed and not beam["min_wall_mm"].passed
+    assert laser["lattice_wall_mm"].passed and not beam["lattice_wall_mm"].passed
     assert laser["lattice_throat_um"].passed and not beam["lattice_throat_um"].passed
     assert not laser["trapped_powder_mm3"].passed
     assert not laser["support_on_porous_mm2"].passed and laser["support_on_porous_mm2"].severity == "flag"
@@ -215,4 +215,4 @@ def test_unknown_machine_and_material_name_the_nearest():
 
 def test_every_check_can_be_listed():
     listed = {row.name for row in printability.example_checks()}
-    assert {"min_wall_mm", "plate_clearance_mm", "trapped_powder_mm3", "overhang_share_pct"} <= listed
+    assert {"lattice_wall_mm", "plate_clearance_mm", "trapped_powder_mm3", "overhang_share_pct"} <= listed

@@ -86,6 +86,8 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         from implantforge.core.errors import ImplantForgeError
 
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            return _refuse(words, f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}")
         return _refuse(words, str(error)) if isinstance(error, ImplantForgeError) else _defect(error)
 
 

@@ -95,7 +95,7 @@ def _build(
     from implantforge.pipeline import recipe as recipes
 
     wanted = recipes.load(name, settings, side)
-    folder = out if out is not None else Path(f"run_{wanted.name}")
+    folder = out if out is not None else Path(f"{'plan' if upto == 'plan' else 'run'}_{wanted.name}")
     from implantforge.cli.progress import Progress
     from implantforge.pipeline.build import build
 

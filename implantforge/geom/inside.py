@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,11 +13,15 @@ from implantforge.kernels.crossings import crossing_parity
 
 def inside(mesh: Mesh, points_mm: Array) -> NDArray[np.bool_]:
     """(n,) True for points (n,3) mm within the closed mesh; independent of how the mesh was made."""
-    points = np.ascontiguousarray(points_mm, np.float64)
+    return container(mesh)(points_mm)
+
+
+def container(mesh: Mesh) -> Callable[[Array], NDArray[np.bool_]]:
+    """`inside` for many calls on one mesh: its faces are sorted into columns once."""
     triangles = np.ascontiguousarray(mesh.vertices[mesh.faces])
     low = triangles[:, :, :2].min(axis=(0, 1))
     extent = np.maximum(np.ptp(triangles[:, :, :2].reshape(-1, 2), axis=0), 1e-6)
-    cells = 256
+    cells = int(np.clip(np.sqrt(len(triangles)) / 2, 16, 1024))
     size = extent / cells
     first = np.clip(((triangles[:, :, :2].min(axis=1) - low) / size).astype(np.int64), 0, cells - 1)
     last = np.clip(((triangles[:, :, :2].max(axis=1) - low) / size).astype(np.int64), 0, cells - 1)
@@ -23,11 +29,15 @@ def inside(mesh: Mesh, points_mm: Array) -> NDArray[np.bool_]:
     count = span.prod(axis=1)
     owner = np.repeat(np.arange(len(triangles)), count)
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    column = first[owner, 0] + rank // span[owner, 1]
-    row = first[owner, 1] + rank % span[owner, 1]
-    cell = column * cells + row
+    cell = (first[owner, 0] + rank // span[owner, 1]) * cells + first[owner, 1] + rank % span[owner, 1]
     order = np.argsort(cell, kind="stable")
     start = np.searchsorted(cell[order], np.arange(cells * cells + 1))
-    out = np.zeros(len(points), dtype=np.bool_)
-    crossing_parity(triangles, owner[order], start, low, size, cells, points, out)
-    return out
+    held = owner[order]
+
+    def look(points_mm: Array) -> NDArray[np.bool_]:
+        points = np.ascontiguousarray(points_mm, np.float64)
+        out = np.zeros(len(points), dtype=np.bool_)
+        crossing_parity(triangles, held, start, low, size, cells, points, out)
+        return out
+
+    return look

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from implantforge.core import InputError
 from implantforge.pipeline import outputs, privacy, steps
 from implantforge.pipeline.cache import Cache, Stage
 from implantforge.pipeline.outputs import Made, ReportWriter
@@ -38,6 +39,8 @@ def build(
     and accept a refused one with a person's reason. report(folder, manifest) writes report.html from the files already
     there. Raises InputError, AnatomyError, FitError or GeometryError; a failed check is `status: check_failed`.
     """
+    if upto == "plan" and (out / "part.stl").exists():
+        raise InputError(f"plan: {out} holds a built part; a plan would replace it, so give another --out")
     source = steps.source(recipe, ct)
     with Run(out, on_stage) as run:
         made = plan(run.cache, recipe, source, series, accept)

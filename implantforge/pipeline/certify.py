@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from implantforge.core import Design, Field, GeometryError, Mesh
 from implantforge.geom import measure, meshing
+from implantforge.geom.inside import container
 from implantforge.stages import lattice
 from implantforge.stages.lattice import SolvedLattice
 
@@ -29,11 +30,29 @@ def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dic
         # merging facets may pinch off a sliver, so the loose pieces are looked for once more
         mesh, again = lattice.trim(measure.simplify(mesh, simplify_mm))
         trimmed = {key: again[key] if key == "kept_volume_mm3" else trimmed[key] + again[key] for key in trimmed}
-    return mesh, certificate(design, field, solved, h_mm) | {f"trimmed_{key}": value for key, value in trimmed.items()}
+    mesh = _apart(mesh)
+    holds = container(mesh)
+    made = Field(lambda p: np.where(holds(p), -1.0, 1.0), field.bounds, np.inf)
+    return mesh, certificate(design, made, solved, h_mm) | {f"trimmed_{key}": value for key, value in trimmed.items()}
+
+
+def _apart(mesh: Mesh) -> Mesh:
+    """Vertices that would fall together in a file's float32, each drawn a little toward its own neighbours."""
+    vertices = np.array(mesh.vertices)
+    for _ in range(8):
+        _, first, times = np.unique(vertices.round(3), axis=0, return_inverse=True, return_counts=True)
+        twin = np.flatnonzero(times[first.ravel()] > 1)
+        if not len(twin):
+            break
+        near = mesh.faces[np.isin(mesh.faces, twin).any(axis=1)]
+        for vertex in twin:
+            ring = np.setdiff1d(near[(near == vertex).any(axis=1)], [vertex])
+            vertices[vertex] += 0.1 * (vertices[ring].mean(axis=0) - vertices[vertex])
+    return Mesh(vertices, mesh.faces)
 
 
 def certificate(design: Design, field: Field, solved: SolvedLattice, h_mm: float) -> dict[str, Any]:
-    """What the lattice became, measured on the metal, beside what was designed.
+    """What the lattice became, measured on `field` (negative in the metal of the finished mesh), beside the design.
 
     Porosity and trapped powder over the whole porous region, wall, pore and throat in its densest window.
     """

@@ -111,6 +111,9 @@ def load(name_or_path: str, settings: Iterable[str] = (), side: str | None = Non
         raise InputError(f"recipe: {path.name} is not TOML: {error}") from error
     except OSError as error:
         raise InputError(f"recipe: {path.name} cannot be read: {error.strerror}") from error
+    settings = list(settings)
+    if {"lattice.wall_mm", "lattice.porosity"} <= {setting.partition("=")[0].strip() for setting in settings}:
+        raise InputError("recipe: --set gives both lattice.wall_mm and lattice.porosity; give exactly one")
     for setting in settings:
         _apply(tree, setting)
     if side is not None:

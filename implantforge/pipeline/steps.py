@@ -186,6 +186,8 @@ def verify(
         support_on_porous_mm2=way["numbers"]["support_on_clear_mm2"],
         overhang_area_mm2=way["numbers"]["overhang_area_mm2"],
         throat_um=certificate.get("lattice_throat_um"),
+        samples_per_wall=certificate.get("lattice_samples_per_wall"),
+        porous_mm3=certificate.get("porous_volume_mm3"),
     )
     standing = shape["mesh"].moved(orienting.build_pose(shape["mesh"], way["direction"]))
     checks: tuple[Check, ...] = (

@@ -100,6 +100,8 @@ class Measured(NamedTuple):
     support_on_porous_mm2: float | None = None
     overhang_area_mm2: float | None = None
     throat_um: float | None = None
+    samples_per_wall: float | None = None
+    porous_mm3: float | None = None
 
 
 def machine(name: str) -> Machine:
@@ -135,13 +137,18 @@ def checks(mesh: Mesh, standing: Mesh, on: Machine, found: Measured | None = Non
               "starts in mid-air need support; counted on the outer shape", severity="flag"),
     ]  # fmt: skip
     if found.min_wall_mm is not None:
-        out.append(check("min_wall_mm", found.min_wall_mm, "mm", ">=", rules.min_wall_mm, rules.source))
+        source = f"{rules.source}; median sheet or narrowest network neck, less 2 % measuring error"
+        out.append(check("lattice_wall_mm", found.min_wall_mm, "mm", ">=", 0.98 * rules.min_wall_mm, source))
+    if found.samples_per_wall is not None:
+        source = "sampling step <= wall / 2.5, or struts are lost (project default; wall / 4 advised)"
+        out.append(check("lattice_samples_per_wall", found.samples_per_wall, "samples", ">=", 2.5, source))
     if found.throat_um is not None:
         source = f"{on.process}: powder leaves through a throat of this width"
         out.append(check("lattice_throat_um", found.throat_um, "um", ">=", rules.lattice_throat_mm * 1000, source))
     if found.trapped_powder_mm3 is not None:
-        source = "closed cavities keep their powder; less than 0.1 mm3 is the sampling's own error"
-        out.append(check("trapped_powder_mm3", found.trapped_powder_mm3, "mm3", "<=", 0.1, source))
+        limit = max(0.1, 0.001 * (found.porous_mm3 or 0.0))
+        source = "closed cavities keep their powder: at most 0.1 % of the porous volume (L-3)"
+        out.append(check("trapped_powder_mm3", found.trapped_powder_mm3, "mm3", "<=", limit, source))
     if found.support_on_porous_mm2 is not None:
         source = "project default: at most 5 mm2 of support on an ingrowth face"
         out.append(

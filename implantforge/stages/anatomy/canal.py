@@ -18,6 +18,7 @@ from implantforge.stages.anatomy.sphere import vertex_normals
 SPACING_MM = 0.5
 CURVE = ("height_above_lesser_trochanter_mm", "x_mm", "y_mm", "z_mm", "width_ml_mm", "width_ap_mm", "area_mm2")
 """Columns of Anatomy.curves["canal"]; widths across the shaft axis, toward the head (ML) and at right angles (AP)."""
+CANAL_MEASURES = ("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index", "isthmus_below_lesser_trochanter_mm")
 REACH_BELOW_HEAD_MM = 260.0
 
 
@@ -120,12 +121,15 @@ def with_canal(anatomy: Anatomy, wall: Field) -> Anatomy:
     measures["canal_flare_index"] = float(above[4] / narrow[4])
     landmarks = dict(anatomy.landmarks)
     landmarks["canal_isthmus"] = Landmark("canal_isthmus", narrow[1:4], 2.0, "smallest-canal-section")
-    refused = dict(anatomy.refused)
+    refused = {name: why for name, why in anatomy.refused.items() if name not in CANAL_MEASURES}
     if narrow[0] <= low[-1, 0] + 4.0:
         refused["canal_isthmus"] = (
             f"the canal still narrows where the scan ends, {-narrow[0]:.0f} mm below the trochanter"
         )
         landmarks.pop("canal_isthmus")
+        for name in CANAL_MEASURES[1:]:
+            refused[name] = refused["canal_isthmus"]
+            measures.pop(name, None)
     return replace(
         anatomy, landmarks=landmarks, measures=measures, refused=refused,
         frames={**anatomy.frames, "canal": frame}, curves={**anatomy.curves, "canal": curve},

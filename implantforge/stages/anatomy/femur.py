@@ -41,17 +41,20 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
         "shaft_length_below_head_mm": float(((center - mesh.vertices) @ shaft_up).max()),
     }
     refused: dict[str, str] = {}
-    _add_trochanters(mesh, center, radius, shaft_at, shaft_up, medial, posterior, landmarks, refused)
+    _add_trochanters(bone, mesh, center, shaft_at, shaft_up, medial, posterior, landmarks, refused)
     if "lesser_trochanter" in landmarks:
         measures["head_height_above_lesser_trochanter_mm"] = float(
             (center - landmarks["lesser_trochanter"].at_mm) @ shaft_up
         )
-    if measures["shaft_length_below_head_mm"] < WHOLE_FEMUR_MM:
-        reason = f"the scan ends {measures['shaft_length_below_head_mm']:.0f} mm below the head, above the condyles"
-        refused |= dict.fromkeys(
-            ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle", "posterior_lateral_condyle",
-             "intercondylar_notch", "knee_center", "anteversion_deg", "length_mm"), reason
-        )  # fmt: skip
+    refused |= dict.fromkeys(("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index"),
+                             "the marrow canal shows in a CT only")  # fmt: skip
+    reason = f"the bone ends {measures['shaft_length_below_head_mm']:.0f} mm below the head, above the condyles"
+    if measures["shaft_length_below_head_mm"] >= WHOLE_FEMUR_MM:
+        reason = "condyles are there, but this version does not measure them"
+    refused |= dict.fromkeys(
+        ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle", "posterior_lateral_condyle",
+         "intercondylar_notch", "knee_center", "anteversion_deg", "length_mm"), reason
+    )  # fmt: skip
     frames = {"shaft": Pose(np.stack([medial, np.cross(shaft_up, medial), shaft_up], axis=1), shaft_at)}
     return Anatomy(bone, side, landmarks, frames, measures, {}, refused)
 
@@ -144,7 +147,7 @@ def _neck(mesh: Mesh, center: Array, radius: float, at: Array, up: Array, bone: 
 
 
 def _add_trochanters(
-    mesh: Mesh, center: Array, radius: float, at: Array, up: Array, medial: Array, posterior: Array,
+    bone: str, mesh: Mesh, center: Array, at: Array, up: Array, medial: Array, posterior: Array,
     landmarks: dict[str, Landmark], refused: dict[str, str],
 ) -> None:  # fmt: skip
     """Greater trochanter: highest point lateral of the shaft axis. Lesser: the bump that stands out behind and medially."""
@@ -155,8 +158,23 @@ def _add_trochanters(
     if lateral.any():
         tip = mesh.vertices[lateral][int(height[lateral].argmax())]
         landmarks["greater_trochanter"] = Landmark("greater_trochanter", tip, 1.5, "highest-lateral-vertex")
+    own, where = _bump(mesh, height, x, y)
+    other, _ = _bump(mesh, height, x, -y)
+    if other > max(2.0 * own, 2.0):
+        raise AnatomyError(
+            f"{bone}: the lesser trochanter stands out {other:.1f} mm on what would be the front and {own:.1f} mm behind: "
+            f"this is the bone of the other side, or mirrored"
+        )
+    if where is None:
+        refused["lesser_trochanter"] = "no bump of 1 mm or more 25-95 mm below the head on the posteromedial side"
+    else:
+        landmarks["lesser_trochanter"] = Landmark("lesser_trochanter", where, 1.5, "most-prominent-posteromedial-bump")
+
+
+def _bump(mesh: Mesh, height: Array, x: Array, y: Array) -> tuple[float, Array | None]:
+    """Prominence (mm) and place of what stands out most 25-95 mm below the head, 60-105 deg from medial toward y."""
     levels = np.arange(-95.0, -25.0, 1.0)
-    best: tuple[float, Array] | None = None
+    best: tuple[float, Array | None] = (0.0, None)
     for turn_deg in (60.0, 75.0, 90.0, 105.0):
         turn = np.radians(turn_deg)
         reach = np.cos(turn) * x + np.sin(turn) * y
@@ -165,12 +183,7 @@ def _add_trochanters(
             continue
         peaks, found = find_peaks(profile, prominence=1.0)
         for peak, prominence in zip(peaks, found["prominences"]):
-            near = np.flatnonzero(np.abs(height - levels[peak]) < 1.0)
-            if best is None or prominence > best[0]:
+            if prominence > best[0]:
+                near = np.flatnonzero(np.abs(height - levels[peak]) < 1.0)
                 best = (float(prominence), mesh.vertices[near[reach[near].argmax()]])
-    if best is None:
-        refused["lesser_trochanter"] = "no bump of 1 mm or more 25-95 mm below the head on the posteromedial side"
-    else:
-        landmarks["lesser_trochanter"] = Landmark(
-            "lesser_trochanter", best[1], 1.5, "most-prominent-posteromedial-bump"
-        )
+    return best

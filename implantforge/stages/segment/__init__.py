@@ -15,6 +15,8 @@ from implantforge.stages.segment.joint import joint_space, shell
 
 __all__ = ["bones"]
 
+COARSEST_MM = 2.5
+"""A hip's joint space is 2-5 mm; wider voxels do not show it."""
 LARGEST_HOLE_MM2 = 3500.0
 """Holes of an axial slice up to this area are bone interior: a head is 1700 mm2, the pelvic inlet above 8000 mm2."""
 NAMES = {"femur_left": 1, "femur_right": 2, "hip_left": 3, "hip_right": 4, "sacrum": 5}
@@ -27,6 +29,11 @@ def bones(volume: Volume) -> Labels:
     bones come from a marker watershed on depth. InputError when the scan shows no bone or no femur. The grid's axes
     must run near left, posterior, superior, as every volume from stages.dicom does.
     """
+    if volume.grid.spacing_mm.max() > COARSEST_MM:
+        raise InputError(
+            f"segment: voxels of {volume.grid.spacing_mm.max():.1f} mm are too coarse to tell femur from pelvis "
+            f"(at most {COARSEST_MM} mm); scan again with thin slices"
+        )
     start, stop = _bone_box(volume)
     crop = volume.crop(start, stop)
     spacing = crop.grid.spacing_mm
