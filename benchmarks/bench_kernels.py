@@ -427,7 +427,7 @@ class Polygonise(_Kernel):
     """The mesher's kernels one by one, on a gyroid sheet of 8 mm at h 0.1 (580,000 triangles); error: largest
     difference from the twin, in the output's own unit (mm, samples, counts)."""
 
-    params = (("count_points", "list_points", "share_samples", "count_surface", "edge_vertices", "faces", "first_guess",
+    params = (("count_points", "list_points", "share_samples", "count_surface", "edge_vertices", "faces",
                "edge_points", "tighten"), ("numpy", "kernel"))  # fmt: skip
     param_names = ("kernel", "method")
     unit = "1"
@@ -462,7 +462,7 @@ class Polygonise(_Kernel):
         self.words, counts = reference.count_surface(self.values, self.tables[0])
         self.offsets, self.face_offsets = (np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
         self.axis, self.ends, self.low = reference.edge_vertices(self.blocks.coords, self.values, *self.place)
-        self.t = reference.first_guess(self.ends)
+        self.t = self.ends[:, 0] / (self.ends[:, 0] - self.ends[:, 1])
 
     def count_points(self) -> tuple[Work, Work]:
         n = len(self.blocks.coords)
@@ -515,10 +515,6 @@ class Polygonise(_Kernel):
         given = (blocks, lookup, self.values, self.words, self.tables, self.offsets, self.face_offsets)
         return (lambda: reference.block_faces(blocks, lookup, self.values, self.tables),
                 lambda: filled(polygonise.faces, shape, *given, dtype=np.int32))  # fmt: skip
-
-    def first_guess(self) -> tuple[Work, Work]:
-        return (lambda: reference.first_guess(self.ends),
-                lambda: filled(polygonise.first_guess, len(self.ends), self.ends))  # fmt: skip
 
     def edge_points(self) -> tuple[Work, Work]:
         given = (self.low, self.axis, 0.1, self.t)

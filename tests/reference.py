@@ -338,11 +338,6 @@ def block_faces(
     return number[(owner, *(at % size), edge >> 2)]
 
 
-def first_guess(ends: Array) -> Array:
-    """Linear zero between the two ends (n,2)."""
-    return ends[:, 0] / (ends[:, 0] - ends[:, 1])
-
-
 def edge_points(low: Array, axis: NDArray[np.uint8], h: float, t: Array) -> Array:
     """Points (n,3) at t along each edge."""
     out = low.copy()

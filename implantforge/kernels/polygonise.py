@@ -144,13 +144,6 @@ def faces(blocks, lookup, values, words, tables, vertex_offsets, face_offsets, o
 
 
 @parallel_kernel
-def first_guess(ends, t):  # type: ignore[no-untyped-def]
-    """Linear zero of each edge, in units of its length."""
-    for n in prange(len(t)):
-        t[n] = ends[n, 0] / (ends[n, 0] - ends[n, 1])
-
-
-@parallel_kernel
 def edge_points(low, axis, h, t, points):  # type: ignore[no-untyped-def]
     """points (n,3) mm at t along each edge."""
     for n in prange(len(t)):
