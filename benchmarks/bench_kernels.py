@@ -7,7 +7,6 @@ Errors are against analytic truth where the docstring says so, else against the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,44 +22,7 @@ from implantforge.kernels.mc_table import case_table, edge_corners
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import reference
-
-Work = Callable[[], Any]
-
-
-class _Kernel:
-    """prepare(size) -> ways {method: work} and error(result); the small size compiles, the large one is measured."""
-
-    params: tuple[Any, ...] = ("numpy", "kernel")
-    param_names: tuple[str, ...] = ("method",)
-    repeat = 20
-    sample_time = 5.0
-    sizes: tuple[int, int] = (1000, 1_000_000)
-
-    def setup(self, *which: str) -> None:
-        self.prepare(self.sizes[0])[which[-1]]()
-        self.work = self.prepare(self.sizes[1])[which[-1]]
-
-    def prepare(self, size: int) -> dict[str, Work]:
-        raise NotImplementedError("a base")
-
-    def error(self, result: Any) -> float:
-        raise NotImplementedError("a base")
-
-    def time_run(self, *which: str) -> None:
-        self.work()
-
-    def track_error(self, *which: str) -> float:
-        return self.error(self.work())
-
-    def peakmem_run(self, *which: str) -> None:
-        self.kept = self.work()  # held to the end, so that the output counts
-
-
-def filled(kernel: Callable[..., Any], shape: Any, *given: Any, dtype: Any = np.float64) -> NDArray:
-    """What a kernel writes into its last argument."""
-    out = np.empty(shape, dtype)
-    kernel(*given, out)
-    return out
+from beside import Work, _Kernel, filled
 
 
 class TpmsLevel(_Kernel):

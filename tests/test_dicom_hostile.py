@@ -71,7 +71,7 @@ def test_damaged_zip(tmp_path: Path, seed: int) -> None:
     for _ in range(30):
         data[rng.randrange(len(data))] = rng.randrange(256)
     (tmp_path / "b.zip").write_bytes(data if seed % 2 else data[: rng.randrange(len(data))])
-    _only_input_errors(tmp_path / "b.zip")
+    assert_only_input_errors(tmp_path / "b.zip")
 
 
 def test_zip_that_lies_about_its_length(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_zip_that_lies_about_its_length(tmp_path: Path) -> None:
     at = data.find(b"PK\x01\x02")
     data[at + 24 : at + 28] = struct.pack("<I", 30_000_000)
     path.write_bytes(data)
-    _only_input_errors(path)
+    assert_only_input_errors(path)
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_lying_element_lengths(tmp_path: Path) -> None:
     at = data.find(b"\xe0\x7f\x10\x00OW")
     data[at + 8 : at + 12] = struct.pack("<I", 0xFFFFFFF0)
     (tmp_path / "a.dcm").write_bytes(data)
-    _only_input_errors(tmp_path)
+    assert_only_input_errors(tmp_path)
 
 
 def test_lying_matrix_size(tmp_path: Path) -> None:
@@ -145,14 +145,14 @@ def test_lying_matrix_size(tmp_path: Path) -> None:
 
 
 def test_lying_frame_count(tmp_path: Path) -> None:
-    _only_input_errors(write_folder(tmp_path, make_series(NumberOfFrames=2_000_000_000)))
+    assert_only_input_errors(write_folder(tmp_path, make_series(NumberOfFrames=2_000_000_000)))
 
 
 def test_deeply_nested_sequences(tmp_path: Path) -> None:
     item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     nested = (b"\x00\x52\x29\x92SQ\x00\x00\xff\xff\xff\xff" + item) * 20_000
     (tmp_path / "a.dcm").write_bytes(encoded(make_series()[0])[: 132 + 200] + nested)
-    _only_input_errors(tmp_path)
+    assert_only_input_errors(tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -164,7 +164,7 @@ def test_random_damage_never_escapes(tmp_path: Path, seed: int) -> None:
             for _ in range(8):
                 data[rng.randrange(1200)] = rng.randrange(256)
         (tmp_path / f"{n}").write_bytes(data if rng.random() < 0.8 else data[: rng.randrange(len(data))])
-    _only_input_errors(tmp_path)
+    assert_only_input_errors(tmp_path)
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_dicomdir_names_the_files(tmp_path: Path) -> None:
     assert "names 1 absent files" in " ".join(dicom.survey(path)[0].reasons)
 
 
-def _only_input_errors(path: Path) -> None:
+def assert_only_input_errors(path: Path) -> None:
     for verb in (dicom.survey, dicom.load):
         try:
             verb(path)

@@ -361,17 +361,6 @@ def test_refused_input_leaves_a_finished_run_alone(bench):
     assert tree(bench.folder / "run") == first
 
 
-def test_both_sides_possible_needs_a_person():
-    class Both:
-        implant, case = toy.IMPLANT, recipe.CaseParams()
-
-    found = ["femur_left", "femur_right"]
-    with pytest.raises(InputError, match="--side left or --side right"):
-        steps.side(Both, found, "unknown")  # type: ignore[arg-type]
-    assert steps.side(Both, found, "right") == "right"  # type: ignore[arg-type]
-    assert steps.side(Both, found[:1], "unknown") == "left"  # type: ignore[arg-type]
-
-
 def test_an_interrupted_build_never_looks_finished_and_can_go_on(bench, monkeypatch):
     bench()
     first = tree(bench.folder / "run")
@@ -495,11 +484,3 @@ def test_a_build_that_would_leak_is_not_finished(bench, monkeypatch):
     with pytest.raises(InputError, match="privacy"):
         bench()
     assert not (bench.folder / "run").exists()
-
-
-def test_crop_covers_the_region_and_its_margin():
-    volume, _ = toy.ball()
-    start, stop = steps.index_box(volume, toy.CENTRE_MM[None], 7.0)
-    low, high = volume.grid.to_patient(np.array([start, np.array(stop) - 1], float))
-    assert (low <= toy.CENTRE_MM - 7.0).all() and (high >= toy.CENTRE_MM + 7.0).all()
-    assert (low >= toy.CENTRE_MM - 11.0).all() and (high <= toy.CENTRE_MM + 11.0).all()
