@@ -10,6 +10,7 @@ import numpy as np
 
 from implantforge.core import InputError, Labels, Mesh, Volume
 from implantforge.stages.phantoms import bones as _bones
+from implantforge.stages.phantoms import hip_scene as _hip_scene
 from implantforge.stages.phantoms import paint as _paint
 from implantforge.stages.phantoms import truth as _truth
 from implantforge.stages.phantoms.disk import write
@@ -45,5 +46,5 @@ def hip(
     bone_rng, scan_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
     drawn = _bones.draw(bone_rng, 1.2 if max(spacing_mm[:2]) <= 1.3 else 2.0)
     scanner = _paint.draw_scanner(scan_rng, noise_hu, spacing_mm[2])
-    volume, labels = _paint.paint(drawn, spacing_mm, scanner, scan_rng)
+    volume, labels = _paint.paint(drawn, _hip_scene.scene(drawn, spacing_mm, scanner), scanner, scan_rng)
     return Phantom(volume, labels, {**drawn.meshes, **drawn.cavities}, _truth.measure(drawn, seed, spacing_mm))

@@ -9,19 +9,28 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import gaussian_filter, label
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
-from skimage.measure import marching_cubes
 
 from implantforge.core import Array, GeometryError, Mesh, Pose
 from implantforge.stages.phantoms import model
-from implantforge.stages.phantoms.distance import Float, signed
+from implantforge.stages.phantoms.distance import Float
+from implantforge.stages.phantoms.solids import (
+    BAND_MM,
+    basis,
+    cavity,
+    common,
+    field_of,
+    normals,
+    part,
+    polygonise,
+    smoothed,
+    sphere,
+)
 
 SIDES = ("left", "right")
 PELVIS = ("hip_left", "hip_right", "sacrum")
-_BAND_MM = 3.0
 _CLEARANCE_MM = 2.1  # carved between pelvic bones; smoothing and meshing may take 0.5 of it
 _FEMUR_CLEARANCE_MM = 2.4  # the same between femur and pelvis
 
@@ -53,22 +62,6 @@ class FemurFrame:
     def below(self, points: Array) -> Array:
         """Millimetres distal to the lesser trochanter, along the shaft."""
         return (points - self.trochanter) @ self.distal
-
-
-def sphere(points: Array) -> tuple[Array, float]:
-    """Least-squares centre and radius."""
-    middle = points.mean(axis=0)
-    p = points - middle
-    x = np.linalg.lstsq(np.c_[2 * p, np.ones(len(p))], (p**2).sum(axis=1), rcond=None)[0]
-    return x[:3] + middle, float(np.sqrt(x[3] + x[:3] @ x[:3]))
-
-
-def normals(mesh: Mesh) -> Array:
-    """Unit outward vertex normals weighted by area."""
-    out = np.zeros_like(mesh.vertices)
-    for corner in range(3):
-        np.add.at(out, mesh.faces[:, corner], mesh.face_cross)
-    return out / np.maximum(np.linalg.norm(out, axis=1), 1e-12)[:, None]
 
 
 @lru_cache(maxsize=1)
@@ -159,14 +152,6 @@ def _widened(v: Array, centre: Array, scale: float, radius: float) -> Array:
     return centre + d * (1 + (scale - 1) * fall)[:, None]
 
 
-def _basis(z: Array, x: Array) -> Array:
-    """Right-handed axes as columns: z kept, x made perpendicular."""
-    z = z / np.linalg.norm(z)
-    x = x - z * (x @ z)
-    x = x / np.linalg.norm(x)
-    return np.stack([x, np.cross(z, x), z], axis=1)
-
-
 def _posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) -> tuple[Array, FemurFrame]:
     """A left femur with a round head at the origin, posed as in a supine patient: adduction, flexion, rotation."""
     centre, radius = sphere(v[marks["head"]])
@@ -178,7 +163,7 @@ def _posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) 
     low = v[v @ axis > (v @ axis).max() - 60]
     inner, outer = low[low[:, 0] < np.median(low[:, 0])], low[low[:, 0] >= np.median(low[:, 0])]
     condyles = outer[np.argmax(outer[:, 1])] - inner[np.argmax(inner[:, 1])]
-    canonical = _basis(-axis, condyles)  # x lateral along the condyles, z proximal
+    canonical = basis(-axis, condyles)  # x lateral along the condyles, z proximal
     adduct, flex, turn = rng.uniform(3, 8), rng.uniform(-3, 4), rng.uniform(-2, 14)
     # distal end goes medial, forward, toes outward
     pose = Rotation.from_euler("xyz", [-flex, adduct, 0], degrees=True).as_matrix()
@@ -187,70 +172,16 @@ def _posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) 
     return v, FemurFrame(np.zeros(3), radius, v[marks["trochanter"][0]], pose @ axis)
 
 
-def _field(mesh: Mesh, h: float) -> tuple[NDArray[np.int64], Float]:
-    """Smoothed signed distance on the common lattice of pitch h, and the lattice index of its first sample."""
-    start = np.floor(mesh.bounds[0] / h).astype(int) - 6
-    shape = np.ceil(mesh.bounds[1] / h).astype(int) + 6 - start
-    size = (int(shape[0]), int(shape[1]), int(shape[2]))
-    values = signed(mesh, start * h, np.full(3, h), size, inner_mm=_BAND_MM, outer_mm=_BAND_MM)
-    return start, _smoothed(values, 0.8 / h)
-
-
-def _smoothed(values: Float, width: float) -> Float:
-    """Rounded field whose surface recedes by 0.2 mm at most, so that thin walls stay whole."""
-    return np.minimum(gaussian_filter(values, width), values + np.float32(0.2))
-
-
-def _common(a: tuple[NDArray, Float], b: tuple[NDArray, Float]) -> tuple[Float, Float] | None:
-    """Views of two fields where their boxes overlap."""
-    lo = np.maximum(a[0], b[0])
-    hi = np.minimum(a[0] + a[1].shape, b[0] + b[1].shape)
-    if (hi <= lo).any():
-        return None
-    va, vb = (f[1][tuple(slice(int(p), int(q)) for p, q in zip(lo - f[0], hi - f[0]))] for f in (a, b))
-    return va, vb
-
-
 def _separate(fields: dict[str, tuple[NDArray, Float]]) -> None:
     """Pelvic bones yield to the femora; hips and sacrum share the loss. Any two end at least the clearance apart."""
     for i, a in enumerate(PELVIS):
         for b in PELVIS[i + 1 :]:
-            views = _common(fields[a], fields[b])
-            if views is not None:
-                gap = (views[0] - views[1]) / 2
-                views[0][:] = np.maximum(views[0], gap + _CLEARANCE_MM / 2)
-                views[1][:] = np.maximum(views[1], _CLEARANCE_MM / 2 - gap)
+            part(fields[a], fields[b], _CLEARANCE_MM)
     for femur in ("femur_left", "femur_right"):
         for bone in PELVIS:
-            views = _common(fields[bone], fields[femur])
+            views = common(fields[bone], fields[femur])
             if views is not None:
                 views[0][:] = np.maximum(views[0], _FEMUR_CLEARANCE_MM - views[1])
-
-
-def polygonise(values: Float, start: NDArray, h: float) -> Mesh:
-    """Closed zero surface of the largest body of a field on the lattice."""
-    body, count = label(values < 0)
-    if count > 1:
-        keep = np.argmax(np.bincount(body.ravel())[1:]) + 1
-        values = np.where((body > 0) & (body != keep), np.float32(0.5), values)
-    values = np.where(np.abs(values) < 1e-4, np.float32(1e-4), values)
-    vertices, faces, _, _ = marching_cubes(values, 0.0, spacing=(h, h, h), gradient_direction="ascent")
-    mesh = Mesh(vertices + start * h, faces)
-    return _evened(mesh if mesh.volume_mm3 > 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1]))
-
-
-def _evened(mesh: Mesh, rounds: int = 4) -> Mesh:
-    """Vertices slid within the surface toward their neighbours' middle: no slivers, same shape."""
-    n = len(mesh.vertices)
-    i, j = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
-    ring = csr_matrix((np.ones(len(i)), (i, j)), (n, n))
-    degree = np.asarray(ring.sum(axis=1))
-    for _ in range(rounds):
-        normal = normals(mesh)
-        move = ring @ mesh.vertices / degree - mesh.vertices
-        move -= np.einsum("ij,ij->i", move, normal)[:, None] * normal
-        mesh = Mesh(mesh.vertices + 0.6 * move, mesh.faces)
-    return mesh
 
 
 def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFrame], dict[str, float]]:
@@ -262,7 +193,7 @@ def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFram
     points = {name: atlas[name][0] @ nodes for name in PELVIS}
     centres = {side: sphere(points[f"hip_{side}"][marks[f"cup_{side}"]]) for side in SIDES}
     origin = (centres["left"][0] + centres["right"][0]) / 2
-    frame = _basis(centres["left"][0] - centres["right"][0], np.array([0.0, 1.0, 0.0]))
+    frame = basis(centres["left"][0] - centres["right"][0], np.array([0.0, 1.0, 0.0]))
     level = np.stack([frame[:, 2], frame[:, 0], frame[:, 1]])  # rows: left, posterior, superior
     points = {name: (v - origin) @ level.T for name, v in points.items()}
     meshes, frames, drawn = {}, {}, {}
@@ -290,7 +221,7 @@ def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFram
 def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
     """A patient's five bones and two femoral cavities in a random overall pose. GeometryError if a bone is lost."""
     meshes, frames, drawn = _raw(rng)
-    fields = {name: _field(mesh, mesh_mm) for name, mesh in meshes.items()}
+    fields = {name: field_of(mesh, mesh_mm) for name, mesh in meshes.items()}
     for side in SIDES:
         socket = frames[side].radius + drawn[f"joint_gap_planted_{side}_mm"]
         cup = meshes[f"hip_{side}"].vertices[_landmarks()[f"cup_{side}"]]
@@ -300,14 +231,14 @@ def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
     pose = Pose(Rotation.from_euler("xyz", angles, degrees=True).as_matrix(), rng.uniform(-12, 12, 3))
     final = {}
     for name, (start, values) in fields.items():
-        smooth = _smoothed(values, 0.5 / mesh_mm) if name in PELVIS else values
+        smooth = smoothed(values, 0.5 / mesh_mm) if name in PELVIS else values
         final[name] = polygonise(smooth, start, mesh_mm).moved(pose)
         if final[name].volume_mm3 < 0.5 * meshes[name].volume_mm3:
             raise GeometryError(f"{name}: {final[name].volume_mm3:.0f} mm3 left of {meshes[name].volume_mm3:.0f}")
     bones = Bones(final, {}, {side: frame.moved(pose) for side, frame in frames.items()}, drawn=drawn)
     _give_cortex(bones, rng)
     for side in SIDES:
-        bones.cavities[f"canal_{side}"] = _cavity(final[f"femur_{side}"], bones.cortex[f"femur_{side}"], mesh_mm)
+        bones.cavities[f"canal_{side}"] = cavity(final[f"femur_{side}"], bones.cortex[f"femur_{side}"], mesh_mm)
     return bones
 
 
@@ -320,7 +251,7 @@ def _line_socket(start: NDArray, values: Float, h: float, centre: Array, radius:
     wall = np.maximum(np.abs(ring - radius - 1.6) - 1.6, from_cup - 6.0)
     here = values[tuple(near.T)]
     values[tuple(near.T)] = np.minimum(here, wall)
-    np.maximum(values, (radius - 0.2 - r).clip(-_BAND_MM, _BAND_MM), out=values)
+    np.maximum(values, (radius - 0.2 - r).clip(-BAND_MM, BAND_MM), out=values)
 
 
 def _ball(start: NDArray, shape: tuple[int, ...], h: float, centre: Array) -> Float:
@@ -371,14 +302,3 @@ def _mean_radius(mesh: Mesh, frame: FemurFrame, below: float) -> float:
     radial = ring - ring.mean(axis=0)
     radial -= np.outer(radial @ frame.distal, frame.distal)
     return float(np.linalg.norm(radial, axis=1).mean())
-
-
-def _cavity(mesh: Mesh, cortex: Callable[[Array], Array], h: float) -> Mesh:
-    """Endosteal surface: depth under the outer surface equal to the cortex there."""
-    start = np.floor(mesh.bounds[0] / h).astype(int) - 2
-    shape = np.ceil(mesh.bounds[1] / h).astype(int) + 2 - start
-    size = (int(shape[0]), int(shape[1]), int(shape[2]))
-    d = signed(mesh, start * h, np.full(3, h), size, inner_mm=50.0, outer_mm=3.0)
-    where = np.argwhere(d < 3.0)
-    d[tuple(where.T)] += cortex((where + start) * h).astype(np.float32)
-    return polygonise(d, start, h)

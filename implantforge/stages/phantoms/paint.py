@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import ndtr
 
-from implantforge.core import Array, Grid, Labels, Pose, Volume
-from implantforge.stages.phantoms.bones import PELVIS, SIDES, Bones
+from implantforge.core import Array, Grid, Labels, Volume
+from implantforge.stages.phantoms.bones import Bones
 from implantforge.stages.phantoms.distance import Float, signed
 
-LABELS = {"femur_left": 1, "femur_right": 2, "hip_left": 3, "hip_right": 4, "sacrum": 5}
-_COARSE_MM = 4.0
+COARSE_MM = 4.0
 _MUSCLE_HU, _FAT_HU, _SKIN_HU, _AIR_HU = 52.0, -95.0, 25.0, -1000.0
 
 
@@ -43,6 +43,22 @@ def draw_scanner(rng: np.random.Generator, noise_hu: float | None, slice_mm: flo
     )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What differs from region to region.
+
+    labels: value of every bone; grid: the CT's; trunk: x and y of the middle of what lies on the table and its half
+    axes, mm; spongy(name, points, depth under the cortex, grain): CT number inside the cortex; tissue(label values,
+    rng): origin of the coarse lattice, skin level and muscle level on it, negative inside.
+    """
+
+    labels: Mapping[str, int]
+    grid: Grid
+    trunk: Array
+    spongy: Callable[[str, Array, NDArray, NDArray], NDArray]
+    tissue: Callable[[NDArray[np.uint8], np.random.Generator], tuple[Array, Float, Float]]
+
+
 @dataclass
 class _Painted:
     """One bone on its own box of the CT grid: share of each voxel that is bone, and its CT number times that share."""
@@ -51,29 +67,6 @@ class _Painted:
     inside: NDArray[np.bool_]
     share: Float
     value: Float
-
-
-def field_of_view(bones: Bones, spacing: tuple[float, float, float], fat_mm: float) -> tuple[Grid, Array]:
-    """The CT grid, 220 mm below the lower lesser trochanter up to the iliac crest; torso centre and half axes.
-
-    Axes lie along the patient's; rows and columns differ in number so that a swapped axis shows.
-    """
-    step = np.array(spacing)
-    hips = np.concatenate([bones.meshes[name].vertices for name in PELVIS])
-    femora = np.concatenate([bones.meshes[f"femur_{side}"].vertices for side in SIDES])
-    bottom = min(float((bones.femur[side].trochanter + 220 * bones.femur[side].distal)[2]) for side in SIDES)
-    top = float(hips[:, 2].max()) + 8.0
-    upper = femora[femora[:, 2] > bones.femur["left"].head[2] - 80]
-    lo, hi = np.minimum(hips.min(axis=0), upper.min(axis=0)), np.maximum(hips.max(axis=0), upper.max(axis=0))
-    centre = (lo + hi) / 2
-    half = np.array([(hi - lo)[0] / 2 + fat_mm + 12, (hi - lo)[1] / 2 + fat_mm + 24])
-    low = np.array([centre[0] - half[0] - 10, centre[1] - half[1] - 10, bottom])
-    high = np.array([centre[0] + half[0] + 10, centre[1] + half[1] + 32, top])
-    size = np.ceil((high - low) / step / 2).astype(int) * 2
-    grid = Grid(
-        Pose(np.eye(3), np.round(low, 2)), step, (int(size[0]), int(size[1]), int(np.ceil((top - bottom) / step[2])))
-    )
-    return grid, np.array([centre[0], centre[1], half[0], half[1]])
 
 
 def _upsample(coarse: Float, origin: Array, pitch: float, axes: list[Array]) -> Float:
@@ -90,13 +83,14 @@ def _upsample(coarse: Float, origin: Array, pitch: float, axes: list[Array]) -> 
     return out
 
 
-def _speckle(rng: np.random.Generator, shape: tuple[int, ...], smooth: float) -> Float:
+def speckle(rng: np.random.Generator, shape: tuple[int, ...], smooth: float) -> Float:
     """Smooth random lattice with unit standard deviation."""
     noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), smooth, mode="wrap")
     return noise / noise.std()
 
 
-def _paint_bone(bones: Bones, name: str, grid: Grid, scanner: Scanner, rng: np.random.Generator) -> _Painted:
+def _paint_bone(bones: Bones, name: str, scene: Scene, scanner: Scanner, rng: np.random.Generator) -> _Painted:
+    grid = scene.grid
     mesh, step = bones.meshes[name], grid.spacing_mm
     lo = np.floor((mesh.bounds[0] - 3.0 - grid.pose.origin_mm) / step).astype(int).clip(0)
     hi = np.minimum(np.ceil((mesh.bounds[1] + 3.0 - grid.pose.origin_mm) / step).astype(int) + 1, grid.shape)
@@ -111,105 +105,38 @@ def _paint_bone(bones: Bones, name: str, grid: Grid, scanner: Scanner, rng: np.r
     depth, sigma = d[near], blur[near]
     thick = bones.cortex[name](points).astype(np.float32)
     outer, inner = ndtr(-depth / sigma), ndtr(-(depth + thick) / sigma)
-    texture = _speckle(rng, tuple(np.ceil(np.array(shape) * step / 2.5).astype(int) + 2), 0.8)
+    texture = speckle(rng, tuple(np.ceil(np.array(shape) * step / 2.5).astype(int) + 2), 0.8)
     axes = [origin[a] + np.arange(shape[a]) * step[a] for a in range(3)]
     grain = _upsample(texture, origin, 2.5, axes)[near]
     cortex = np.interp(thick, [1.0, 2.0, 4.0, 6.0], [880, 960, 1300, 1430]) + scanner.cortex_hu + 18 * grain
-    spongy = _cancellous(bones, name, points, -depth - thick, grain, scanner)
+    spongy = scene.spongy(name, points, -depth - thick, grain)
     share, value = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     share[near] = outer
     value[near] = cortex * (outer - inner) + spongy * inner
     return _Painted(lo, d < 0, share, value)
 
 
-def _cancellous(
-    bones: Bones, name: str, points: Array, under: NDArray, grain: NDArray, scanner: Scanner
-) -> NDArray[np.float64]:
-    """CT number inside the cortex: dense head, sparser trochanters, marrow fat down the shaft."""
-    if not name.startswith("femur"):
-        base = 230 if name.startswith("hip") else 170
-        return scanner.cancellous_hu * (base + 90 * np.exp(-under.clip(0) / 3.0)) + 38 * grain
-    frame = bones.femur[name.removeprefix("femur_")]
-    below = frame.below(points)
-    head = np.linalg.norm(points - frame.head, axis=1)
-    dense = 150 + 230 * _fade(head, 14, 48) + 90 * np.exp(-under.clip(0) / 3.5)
-    spongy = scanner.cancellous_hu * dense + 42 * grain
-    # trabeculae reach further down along the wall than in the middle
-    solid = _fade(below - 8 * np.exp(-under.clip(0) / 3.0), -5, 55)
-    return spongy * solid + (scanner.marrow_hu + 10 * grain) * (1 - solid)
-
-
-def _fade(x: NDArray, full: float, none: float) -> NDArray:
+def fade(x: NDArray, full: float, none: float) -> NDArray:
     """1 up to full, smoothly to 0 at none."""
     t = ((x - full) / (none - full)).clip(0, 1)
     return 1 - t * t * (3 - 2 * t)
 
 
-def _blend_min(a: NDArray, b: NDArray, width: float) -> NDArray:
+def blend_min(a: NDArray, b: NDArray, width: float) -> NDArray:
     """Smooth minimum."""
     h = (0.5 + 0.5 * (b - a) / width).clip(0, 1)
     return b + (a - b) * h - width * h * (1 - h)
 
 
-def _body(bones: Bones, grid: Grid, torso: Array, fat_mm: float, low: Array, shape: tuple[int, ...]) -> Float:
-    """Approximate distance to the skin on the coarse lattice: a torso that tapers upward, and two thighs."""
-    x, y, z = np.meshgrid(*(low[a] + np.arange(shape[a]) * _COARSE_MM for a in range(3)), indexing="ij", sparse=True)
-    hip_z = float(np.mean([bones.femur[side].head[2] for side in SIDES]))
-    wide = 1 - 0.10 * (1 - _fade(z, hip_z - 20, hip_z + 130))
-    out = (np.hypot((x - torso[0]) / (torso[2] * wide), (y - torso[1]) / torso[3]) - 1) * torso[3]
-    out = out + 1.2 * (hip_z - 45 - z).clip(0)
-    for side in SIDES:
-        frame, sign = bones.femur[side], 1 if side == "left" else -1
-        along = (frame.trochanter[2] - z) / -frame.distal[2]
-        cx = frame.trochanter[0] + along * frame.distal[0] - 4 * sign
-        cy = frame.trochanter[1] + along * frame.distal[1] - 8
-        taper = 1 - 0.10 * (along / 220).clip(0, 1.2)
-        rx, ry = (60 + fat_mm) * taper, (66 + fat_mm) * taper
-        thigh = (np.hypot((x - cx) / rx, (y - cy) / ry) - 1) * rx
-        out = _blend_min(out, np.maximum(thigh, z - hip_z - 20), 14.0)
-    return np.broadcast_to(out, shape).astype(np.float32)
-
-
-def _tissue(
-    bones: Bones, grid: Grid, torso: Array, scanner: Scanner, labels: NDArray[np.uint8], rng: np.random.Generator
-) -> tuple[Array, Float, Float]:
-    """Coarse lattice origin, skin level and muscle level (negative inside)."""
-    low = grid.pose.origin_mm - _COARSE_MM
-    extent = np.array(grid.shape) * grid.spacing_mm + 2 * _COARSE_MM
-    size = np.ceil(extent / _COARSE_MM).astype(int) + 1
-    shape = (int(size[0]), int(size[1]), int(size[2]))
-    body = _body(bones, grid, torso, scanner.fat_mm, low, shape)
-    index = [
-        ((low[a] + np.arange(shape[a]) * _COARSE_MM - grid.pose.origin_mm[a]) / grid.spacing_mm[a]) for a in range(3)
-    ]
-    take = np.ix_(*(np.rint(i).astype(int).clip(0, n - 1) for i, n in zip(index, grid.shape)))
-    bone = labels[take] > 0
-    away = distance_transform_edt(~bone, _COARSE_MM).astype(np.float32)
-    broad, fine = _speckle(rng, shape, 4.0), _speckle(rng, shape, 1.6)
-    z = low[2] + np.arange(shape[2]) * _COARSE_MM
-    hip_z = float(np.mean([bones.femur[side].head[2] for side in SIDES]))
-    reach = 36 + 40 * _fade(z, hip_z - 120, hip_z - 40)
-    muscle = np.maximum(away - reach + 7 * broad, body + scanner.fat_mm * (1 + 0.2 * broad))
-    x = low[0] + np.arange(shape[0]) * _COARSE_MM
-    pelvic = (np.abs(x - torso[0])[:, None, None] < 70) & (z > hip_z - 40)
-    bowel = np.maximum(6 * (fine - 0.1), body + scanner.fat_mm + 12)
-    muscle = np.where(pelvic, np.minimum(muscle, bowel), muscle)
-    # fat planes between muscles, kept off the bones so that every bone edge borders on one tissue
-    septa = 2.2 - 9.0 * np.abs(gaussian_filter(broad + 0.8 * fine, 0.6)) - 0.5 * (8 - away).clip(0)
-    return low, body, np.maximum(muscle, septa).astype(np.float32)
-
-
-def paint(
-    bones: Bones, spacing: tuple[float, float, float], scanner: Scanner, rng: np.random.Generator
-) -> tuple[Volume, Labels]:
+def paint(bones: Bones, scene: Scene, scanner: Scanner, rng: np.random.Generator) -> tuple[Volume, Labels]:
     """HU volume and label map of the drawn patient, LPS, axes along the patient's."""
-    grid, torso = field_of_view(bones, spacing, scanner.fat_mm)
-    painted = {name: _paint_bone(bones, name, grid, scanner, rng) for name in LABELS}
+    grid, torso = scene.grid, scene.trunk
+    painted = {name: _paint_bone(bones, name, scene, scanner, rng) for name in scene.labels}
     labels = np.zeros(grid.shape, np.uint8)
     for name, bone in painted.items():
         box = tuple(slice(int(s), int(s) + n) for s, n in zip(bone.start, bone.inside.shape))
-        labels[box][bone.inside] = LABELS[name]
-    tissue = _tissue(bones, grid, torso, scanner, labels, rng)
+        labels[box][bone.inside] = scene.labels[name]
+    tissue = scene.tissue(labels, rng)
     hu = np.empty(grid.shape, np.int16)
     for k in range(0, grid.shape[2], 32):
         stop = min(k + 32, grid.shape[2])
@@ -224,7 +151,7 @@ def paint(
             # blurring is linear: every bone displaces its share of the tissue that lay there
             slab[i, j, rows] += bone.value[:, :, lo:hi] - bone.share[:, :, lo:hi] * soft[i, j, rows]
         hu[:, :, k:stop] = _noisy(slab, scanner, rng)
-    return Volume(grid, hu), Labels(grid, labels, LABELS)
+    return Volume(grid, hu), Labels(grid, labels, scene.labels)
 
 
 def _soft_slab(
@@ -234,8 +161,8 @@ def _soft_slab(
     low, body_level, muscle_level = tissue
     axes = [grid.pose.origin_mm[a] + np.arange(grid.shape[a]) * grid.spacing_mm[a] for a in range(3)]
     axes[2] = axes[2][k:stop]
-    body = _upsample(body_level, low, _COARSE_MM, axes)
-    muscle = _upsample(muscle_level, low, _COARSE_MM, axes)
+    body = _upsample(body_level, low, COARSE_MM, axes)
+    muscle = _upsample(muscle_level, low, COARSE_MM, axes)
     blur = scanner.blur_mm
     flesh, under_skin = ndtr(-body / blur), ndtr(-(body + 1.8) / blur)
     out = _FAT_HU + (_MUSCLE_HU - _FAT_HU) * ndtr(-muscle / (2 * blur))
