@@ -84,7 +84,10 @@ def _split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) ->
     sides = _sides(smooth, spacing_mm, heads)
     bone = _filled(smooth > BONE_HU, spacing_mm)
     free = bone.copy()
-    shells = [shell(joint_space(smooth, spacing_mm, head), smooth.shape, spacing_mm) for head in heads]
+    shells = [
+        shell(joint_space(smooth, spacing_mm, head, 1.0 if side == "left" else -1.0), smooth.shape, spacing_mm)
+        for head, side in zip(heads, sides)
+    ]
     wall_mm = 0.9 * float(spacing_mm.max())
     for window, radius, gap, soft in shells:
         bone[window] &= ~((radius > soft[0]) & (radius < soft[1]))
@@ -96,9 +99,28 @@ def _split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) ->
     values = watershed(-depth, seeds, mask=free).astype(np.uint8)
     values[back] = watershed(-smooth[back], values[back], mask=bone[back])
     for (window, radius, gap, _), side in zip(shells, sides):
-        lost = bone[window] & ~free[window] & np.isfinite(gap)
-        values[window][lost] = np.where(radius < gap, NAMES[f"femur_{side}"], NAMES[f"hip_{side}"])[lost]
-    return values
+        jointed = bone[window] & np.isfinite(gap)
+        values[window][jointed] = np.where(radius < gap, NAMES[f"femur_{side}"], NAMES[f"hip_{side}"])[jointed]
+    return _in_one_piece(values)
+
+
+def _in_one_piece(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pieces of a bone that hang on another bone are that bone's; pieces that hang on nothing are dropped."""
+    pieces, count = cc3d.connected_components(values, connectivity=6, return_N=True)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    owner = np.zeros(count + 1, dtype=np.uint8)
+    owner[pieces.ravel()] = values.ravel()
+    largest = {int(v): int(max(np.flatnonzero(owner == v), key=lambda n: sizes[n])) for v in np.unique(owner) if v}
+    new = np.where(np.isin(np.arange(count + 1), list(largest.values())), owner, 0).astype(np.uint8)
+    touch: dict[int, dict[int, int]] = {}
+    for (one, two), faces in cc3d.contacts(pieces, connectivity=6).items():
+        for piece, other in ((one, two), (two, one)):
+            if new[piece] == 0 and new[other]:
+                mine = touch.setdefault(int(piece), {})
+                mine[int(new[other])] = mine.get(int(new[other]), 0) + int(faces)
+    for piece, mine in touch.items():
+        new[piece] = max(sorted(mine), key=lambda v: mine[v])
+    return new[pieces]
 
 
 def _sacroiliac_sheet(
