@@ -28,11 +28,14 @@ ORIENTATIONS = {
     "oblique_y": turned("y", 40.0),
 }  # fmt: skip
 
+POSTURES = {"prone": "FFP", "decubitus": "FFDL", "decubitus_flip": "FFDR"}
+
 
 @pytest.mark.parametrize("name", sorted(ORIENTATIONS))
 def test_T1_2_T1_9_every_voxel_where_it_belongs(tmp_path: Path, name: str) -> None:
     shape, spacing = ((132, 128, 12), (0.66, 0.65, 1.0)) if name != "oblique_y" else ((128, 140, 10), (0.65, 0.6, 1.2))
-    scan = dicom.load(write_folder(tmp_path, make_series(shape, spacing, ORIENTATIONS[name])))
+    series = make_series(shape, spacing, ORIENTATIONS[name], PatientPosition=POSTURES.get(name, "FFS"))
+    scan = dicom.load(write_folder(tmp_path, series))
     grid = scan.volume.grid
     assert scan.report.verdict == "accepted", scan.report.reasons
     assert np.linalg.det(grid.pose.rotation) == pytest.approx(1.0)

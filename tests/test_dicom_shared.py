@@ -43,7 +43,7 @@ def test_knee_lies_where_its_truth_says(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "verdict", "rules", "shape"),
     [
-        ("ct/dry_skull_bone_kernel.zip", "flagged", {"hu_tissue_peak"}, (512, 512, 140)),
+        ("ct/dry_skull_bone_kernel.zip", "flagged", {"hu_tissue_peak", "field_of_view_cut"}, (512, 512, 140)),
         ("ct/abdomen_j2k_series.zip", "flagged",
          {"no_series_uid", "contrast", "slice_spacing", "pixel", "slice_thickness"}, (512, 512, 20)),
         ("ct/pelvis_3mm_metal_right_hip.nii.gz", "flagged",

@@ -30,6 +30,8 @@ SYNTAXES: dict[str, tuple[str, str, bool]] = {
     "1.2.840.10008.1.2.4.202": ("HTJ2K RPCL Lossless", "pylibjpeg", False),
     "1.2.840.10008.1.2.4.203": ("HTJ2K", "pylibjpeg", True),
 }
+# Below this no CT number lies; a single such value is padding.
+LOWEST_HU = -1300
 
 
 def syntax_name(uid: str) -> str:
@@ -88,10 +90,22 @@ def _within_bits(stored: NDArray, frame: Frame) -> NDArray:
     if (not frame.signed and low >= 0 and high < full) or (frame.signed and -half <= low and high < half):
         return stored
     if frame.signed and low >= 0 and high < full:
-        return np.where(stored >= half, stored - full, stored).astype(stored.dtype)
+        restored = np.where(stored >= half, stored - full, stored).astype(stored.dtype)
+        _believable(restored, frame)
+        return restored
     pad = frame.padding or (0, 0)
     over = (stored >= (half if frame.signed else full)) & ((stored < pad[0]) | (stored > pad[1]))
     if over.any():
         raise InputError(f"CT: file {frame.member.number} holds numbers up to {high} where its header allows {bits} "
                          "bits: export the series again")  # fmt: skip
     return stored
+
+
+def _believable(restored: NDArray, frame: Frame) -> None:
+    """InputError when sign bits that were put back make numbers no CT has: then the pixels were unsigned after all."""
+    negative = restored[restored < 0]
+    hu = negative * (frame.slope or 1.0) + (frame.intercept or 0.0)
+    odd = hu < LOWEST_HU
+    if odd.any() and len(np.unique(negative[odd])) > 1:
+        raise InputError(f"CT: file {frame.member.number} says signed, yet {int(odd.sum())} numbers then mean "
+                         f"{float(hu.min()):.0f} HU and less: its pixel representation is wrong, export again")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -14,14 +14,18 @@ from implantforge.stages.dicom.rules import RULES
 
 ORIENTATION_TOLERANCE = 1e-3
 SPACING_TOLERANCE = 1e-3
+PARALLEL = 0.999
 
 
 @dataclass(frozen=True)
 class Group:
-    """Frames that may be one volume. siblings counts images of the same SeriesInstanceUID that went to other groups."""
+    """Frames that may be one volume. siblings counts images of the same SeriesInstanceUID that went to other groups;
+    of those in parallel planes, turned run another way in the plane and resized differ in matrix or spacing."""
 
     frames: tuple[Frame, ...]
     siblings: int = 0
+    turned: int = 0
+    resized: int = 0
 
     @property
     def uid_hash(self) -> str:
@@ -39,15 +43,31 @@ def groups(frames: list[Frame]) -> list[Group]:
         )
     out: list[Group] = []
     for members in by_uid.values():
-        parts = [p for part in _alike(members) for p in _phases(part)]
-        scouts = sum(len(p) for p in parts if is_localizer(p[0]))
-        out += [Group(tuple(p), len(members) - len(p) - (0 if is_localizer(p[0]) else scouts)) for p in parts]
+        alike = _alike(members)
+        scouts = sum(len(p) for p in alike if is_localizer(p[0]))
+        for part in alike:
+            apart = Counter(
+                kin for other in alike for kin in [_kin(part[0], other[0])] * len(other) if other is not part
+            )
+            for p in _phases(part):
+                siblings = len(members) - len(p) - (0 if is_localizer(p[0]) else scouts)
+                out.append(Group(tuple(p), siblings, apart["turned"], apart["resized"]))
     return out
 
 
 def is_localizer(frame: Frame) -> bool:
     """A scout or topogram, whatever it calls itself."""
     return any(word in kind for kind in frame.image_type for word in ("LOCALIZER", "SCOUT", "TOPOGRAM"))
+
+
+def _kin(a: Frame, b: Frame) -> str:
+    """How the slices of another part of the same series relate: turned or resized in a parallel plane, or apart."""
+    if is_localizer(a) or is_localizer(b) or a.orientation is None or b.orientation is None:
+        return "apart"
+    one, two = np.reshape(a.orientation, (2, 3)), np.reshape(b.orientation, (2, 3))
+    if abs(float(np.cross(*one) @ np.cross(*two))) < PARALLEL:
+        return "apart"
+    return "turned" if np.abs(one - two).max() > ORIENTATION_TOLERANCE else "resized"
 
 
 def _alike(frames: list[Frame]) -> list[list[Frame]]:

@@ -25,7 +25,8 @@ _TAGS = [
     "PatientPosition", "AcquisitionNumber", "TemporalPositionIdentifier", "ContrastBolusAgent",
     "ContrastBolusAgentSequence", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge",
     "StudyDate", "Laterality", "ImageLaterality", "PlanarConfiguration", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+    "PerFrameFunctionalGroupsSequence", "ReconstructionDiameter", "ReconstructionTargetCenterPatient", "PixelData",
+    "FloatPixelData", "DoubleFloatPixelData",
 ]  # fmt: skip
 
 
@@ -70,6 +71,8 @@ class Frame:
     contrast: bool
     identity: tuple[str, str, str, str]
     patient: Patient
+    diameter_mm: float | None = None
+    centre_mm: tuple[float, ...] | None = None
 
 
 @contextmanager
@@ -189,7 +192,8 @@ def _plain(ds: Any) -> dict[str, Any]:
         "row_spacing_mm": spacing[0], "column_spacing_mm": spacing[1],
         "orientation": _numbers(ds, "ImageOrientationPatient", 6), "position": _numbers(ds, "ImagePositionPatient", 3),
         "thickness_mm": _number(ds, "SliceThickness"), "slope": _number(ds, "RescaleSlope"),
-        "intercept": _number(ds, "RescaleIntercept"),
+        "intercept": _number(ds, "RescaleIntercept"), "diameter_mm": _number(ds, "ReconstructionDiameter"),
+        "centre_mm": _numbers(ds, "ReconstructionTargetCenterPatient", 3),
     }  # fmt: skip
 
 
@@ -209,6 +213,7 @@ def _functional(shared: Any, own: Any) -> dict[str, Any]:
         "orientation": _numbers(turn, "ImageOrientationPatient", 6),
         "position": _numbers(plane, "ImagePositionPatient", 3), "thickness_mm": _number(measures, "SliceThickness"),
         "slope": _number(rescale, "RescaleSlope"), "intercept": _number(rescale, "RescaleIntercept"),
+        "diameter_mm": _number(kernel, "ReconstructionDiameter"),
         "phase": (_text(content, "StackID"), _text(content, "TemporalPositionIndex")),
     }  # fmt: skip
     if _text(rescale, "RescaleType"):

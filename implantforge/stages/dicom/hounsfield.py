@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.stages.dicom.rules import FLOOR_HU, RULES, Finding, hit
+from implantforge.stages.dicom.rules import RULES, Finding, hit
 
 AIR_WINDOW_HU = (-1300, -700)
 AIR_SHARE = 0.005
@@ -70,18 +70,3 @@ def _mode(values: NDArray, low: float, high: float, share: float) -> float | Non
     counts, edges = np.histogram(inside, bins=max(int((high - low) / 5), 1), range=(low, high + 1e-3))
     smooth = np.convolve(counts, np.ones(5), mode="same")
     return float(edges[int(np.argmax(smooth))] + 2.5)
-
-
-def tops(hu: NDArray, voxel_mm3: float, top_hu: float | None) -> list[Finding]:
-    """Metal and saturation in a whole volume: how much lies above 3000 HU and at the top of the number range."""
-    out = []
-    metal = float(np.count_nonzero(hu > 3000)) * voxel_mm3
-    if metal > RULES["metal"].threshold:
-        out.append(
-            hit("metal", f"{metal:.0f} mm3 above 3000 HU: metal in the field, bone beside it is not to be trusted")
-        )
-    if top_hu is not None and FLOOR_HU < top_hu <= 32767:
-        full = float(np.count_nonzero(hu >= top_hu)) * voxel_mm3
-        if full > RULES["saturated"].threshold:
-            out.append(hit("saturated", f"{full:.0f} mm3 at the top of the number range ({top_hu:.0f} HU): saturated"))
-    return out

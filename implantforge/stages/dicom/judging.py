@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from implantforge.core import InputError
-from implantforge.stages.dicom import decoding, geometry, hounsfield, pixels
+from implantforge.stages.dicom import agreement, decoding, geometry, hounsfield, pixels
 from implantforge.stages.dicom.grouping import Group, is_localizer
 from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.rules import RULES, Finding, hit
@@ -38,7 +38,7 @@ def judge(group: Group) -> Judged:
     findings += more + _encoding(group)
     if stack is not None:
         findings += _duplicates(stack)
-        findings += _fitness(stack, group)
+        findings += _fitness(stack, group) + agreement.judge(stack, group)
     if stack is not None and all(f.rule.acceptable for f in findings):
         findings += _numbers(stack)
     return Judged(group, stack, tuple(findings))
@@ -169,6 +169,12 @@ def _encoding(group: Group) -> list[Finding]:
     if short:
         out.append(hit("pixel_length", f"pixel data of {len(short)} of {len(group.frames)} images is short: "
                        f"{short[0].pixel_bytes} of {_native_bytes(short[0])} bytes"))  # fmt: skip
+    long = [f for f in group.frames
+            if decoding.SYNTAXES.get(f.syntax, ("", "x"))[1] == "" and f.pixel_bytes > _native_bytes(f) + 1]  # fmt: skip
+    if long:
+        out.append(hit("pixel_length", f"pixel data of {len(long)} of {len(group.frames)} images is longer than its "
+                       f"header says: {long[0].pixel_bytes} where {_native_bytes(long[0])} bytes are expected: rows, "
+                       "columns or bits are miscounted"))  # fmt: skip
     crooked = sum(f.bits_stored > f.bits_allocated or f.high_bit != f.bits_stored - 1 for f in group.frames)
     if crooked:
         out.append(
@@ -230,6 +236,9 @@ def _fitness(stack: geometry.Stack, group: Group) -> list[Finding]:
                 "slice_gap", f"slices of {thick:.2f} mm stand {step:.2f} mm apart: {step - thick:.2f} mm unseen between"
             )
         )
+    if thick and step < RULES["slice_overlap"].threshold * thick:
+        out.append(hit("slice_overlap", f"slices of {thick:.2f} mm stand only {step:.3f} mm apart: are positions in "
+                       "mm?"))  # fmt: skip
     return out + _kernel(group.frames[0].kernel) + _padding(frame)
 
 

@@ -12,14 +12,18 @@ from implantforge.geom import grids
 from implantforge.stages.dicom import geometry
 from implantforge.stages.dicom.decoding import stored_slices
 from implantforge.stages.dicom.headers import Frame
+from implantforge.stages.dicom.looking import Look
 from implantforge.stages.dicom.rules import FLOOR_HU, RULES
 
 # Strided writes of single slices are slow: so many go into the volume at once.
 BLOCK = 32
 
 
-def volume(stack: geometry.Stack, series_uid: str) -> tuple[Volume, int]:
-    """The stack's HU on its canonical grid (tilt straightened), and how many voxels were padding or below -1024 HU."""
+def volume(stack: geometry.Stack, series_uid: str, look: Look) -> tuple[Volume, int]:
+    """The stack's HU on its canonical grid (tilt straightened), and how many voxels were padding or below -1024 HU.
+
+    Every slice passes `look` on its way.
+    """
     axes, spacing = stack.axes, stack.spacing_mm
     columns, rows, slices = stack.shape
     low, grow = sheared(stack)
@@ -32,12 +36,38 @@ def volume(stack: geometry.Stack, series_uid: str) -> tuple[Volume, int]:
     filled, padded = 0, 0
     for k, (plane, count) in enumerate(_even_planes(stack, low, shape)):
         padded += count
+        look.add(plane)
         block[filled] = plane
         filled += 1
         if filled == len(block) or k == slices - 1:
             raw[:, :, k + 1 - filled : k + 1] = block[:filled].transpose(2, 1, 0)
             filled = 0
     return Volume(grid, hu, series_uid, stack.frames[0].patient), padded
+
+
+def look_at(stack: geometry.Stack) -> tuple[Look, int]:
+    """What volume() would see, and its count of padded voxels, without holding a volume."""
+    look, padded = looker(stack), 0
+    low, grow = sheared(stack)
+    shape = (stack.shape[0] + int(grow[0]), stack.shape[1] + int(grow[1]), stack.shape[2])
+    for plane, count in _even_planes(stack, low, shape):
+        look.add(plane)
+        padded += count
+    return look, padded
+
+
+def looker(stack: geometry.Stack) -> Look:
+    """A Look for the slices of a stack; bridged gaps have no order to judge."""
+    across, down, step = (float(v) for v in stack.spacing_mm)
+    return Look((across, down, step), _top_hu(stack.frames[0]), ordered=not stack.uneven)
+
+
+def _top_hu(frame: Frame) -> float | None:
+    """HU of the largest storable value, None where the number range is too wide to saturate."""
+    if not 0 < frame.bits_stored < 16:
+        return None
+    top = (1 << (frame.bits_stored - int(frame.signed))) - 1
+    return top * (frame.slope or 1.0) + (frame.intercept or 0.0)
 
 
 def _even_planes(stack: geometry.Stack, low: NDArray, shape: tuple[int, ...]) -> Iterator[tuple[NDArray, int]]:

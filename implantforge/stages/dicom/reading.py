@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from implantforge.core import InputError
 from implantforge.geom import grids
 from implantforge.stages.dicom import (
@@ -16,7 +14,6 @@ from implantforge.stages.dicom import (
     geometry,
     grouping,
     headers,
-    hounsfield,
     judging,
     pixels,
     sources,
@@ -34,11 +31,14 @@ def survey(path: str | Path) -> tuple[SeriesReport, ...]:
     """Every series found, the one load() takes marked `proposed`; InputError only when nothing is readable."""
     path = Path(path)
     if _is_array_file(path):
-        return (volumes.judge(path).report,)
+        file = volumes.judge(path)
+        return (_closed(file.report, volumes.look_at(file), None) if file.readable else file.report,)
     with headers.quiet(), sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
         best = _best(judged)
-        return tuple(_report(n, it, n == best) for n, it in enumerate(judged))
+        reports = [_report(n, it, n == best) for n, it in enumerate(judged)]
+        reports[best] = _seen(judged[best], reports[best])
+        return tuple(reports)
 
 
 def load(path: str | Path, *, series: str | None = None, accept: str | None = None) -> Scan:
@@ -52,7 +52,7 @@ def load(path: str | Path, *, series: str | None = None, accept: str | None = No
         file = volumes.judge(path)
         _allowed(file.report, accept, file.acceptable)
         volume, more = volumes.volume(file)
-        return Scan(volume, _closed(file.report, more, accept))
+        return Scan(volume, _concluded(file.report, more, 0, accept))
     with headers.quiet(), sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
         chosen = _chosen(judged, series)
@@ -60,20 +60,45 @@ def load(path: str | Path, *, series: str | None = None, accept: str | None = No
         report = _report(chosen, it, chosen == _best(judged))
         _allowed(report, accept, all(f.rule.acceptable for f in it.findings) and it.stack is not None)
         assert it.stack is not None
-        volume, padded = pixels.volume(it.stack, it.group.uid_hash)
-    more = hounsfield.tops(volume.hu, float(np.prod(volume.grid.spacing_mm)), _top_hu(it.stack.frames[0]))
-    if padded:
-        more.append(hit("padding", f"{padded} voxels of padding or below -1024 HU set to -1024"))
-    return Scan(volume, _closed(report, more, accept))
+        look = pixels.looker(it.stack)
+        volume, padded = pixels.volume(it.stack, it.group.uid_hash, look)
+    return Scan(volume, _concluded(report, look.findings(), padded, accept))
+
+
+def _seen(it: Judged, report: SeriesReport) -> SeriesReport:
+    """The report of the proposed series as load() would give it: every slice is decoded, none is kept."""
+    if it.stack is None or any(not f.rule.acceptable for f in it.findings):
+        return report
+    try:
+        look, padded = pixels.look_at(it.stack)
+    except InputError as error:
+        return _closed(report, [hit("undecodable", str(error).removeprefix("CT: "))], None)
+    return _closed(report, [*look.findings(), *_padding(padded)], None)
+
+
+def _concluded(report: SeriesReport, more: list[Finding], padded: int, accept: str | None) -> SeriesReport:
+    """The report with what all pixels showed; InputError when that refuses the series."""
+    closed = _closed(report, [*more, *_padding(padded)], accept)
+    _allowed(closed, accept, all(f.rule.acceptable for f in more))
+    return closed
+
+
+def _padding(padded: int) -> list[Finding]:
+    return [hit("padding", f"{padded} voxels of padding or below -1024 HU set to -1024")] if padded else []
 
 
 def _closed(report: SeriesReport, more: list[Finding], accept: str | None) -> SeriesReport:
     """The report with what the whole volume added, and the reason for which a person took a refused series."""
     reasons, rules, notes = texts(more)
-    because = accept.strip() if accept and report.verdict == "refused" else None
-    reasons = (*report.reasons, *reasons, *((f"accepted by a person: {because}",) if because else ()))
-    worst = "flagged" if report.verdict == "accepted" and rules else report.verdict
-    return replace(report, verdict=worst, reasons=reasons, rules=(*report.rules, *rules), notes=(*report.notes, *notes),
+    order = ("accepted", "flagged", "refused")
+    worst = max(report.verdict, verdict(more), key=order.index)
+    because = accept.strip() if accept and worst == "refused" else None
+    both = sorted(
+        [*zip(report.reasons, report.rules), *zip(reasons, rules)], key=lambda r: RULES[r[1]].act != "refused"
+    )
+    reasons = (*(text for text, _ in both), *((f"accepted by a person: {because}",) if because else ()))
+    rules = tuple(name for _, name in both)
+    return replace(report, verdict=worst, reasons=reasons, rules=rules, notes=(*report.notes, *notes),
                    accepted_because=because)  # fmt: skip
 
 
@@ -189,11 +214,3 @@ def _report(index: int, it: Judged, proposed: bool) -> SeriesReport:
         reasons=reasons, rules=rules, notes=notes,
         images=len(it.group.frames), proposed=proposed,
     )  # fmt: skip
-
-
-def _top_hu(frame: Frame) -> float | None:
-    """HU of the largest storable value, None where the number range is too wide to saturate."""
-    if not 0 < frame.bits_stored < 16:
-        return None
-    top = (1 << (frame.bits_stored - int(frame.signed))) - 1
-    return top * (frame.slope or 1.0) + (frame.intercept or 0.0)

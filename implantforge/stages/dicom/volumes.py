@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from implantforge.core import Grid, InputError, Volume
 from implantforge.geom import grids, imagefile
 from implantforge.stages.dicom import hounsfield, judging, sources
+from implantforge.stages.dicom.looking import Look
 from implantforge.stages.dicom.report import SeriesReport
 from implantforge.stages.dicom.rules import FLOOR_HU, RULES, Finding, hit, texts, verdict
 
@@ -28,6 +29,12 @@ class Judged:
     image: imagefile.RawImage
     axes: NDArray
     grid: Grid | None
+    spacing_mm: tuple[float, float, float] | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether the voxels have a place and none of the findings forbids to read them."""
+        return self.grid is not None and self.acceptable
 
 
 def judge(path: Path) -> Judged:
@@ -39,7 +46,7 @@ def judge(path: Path) -> Judged:
     image = imagefile.read(path)
     kind = "NRRD" if path.name.lower().endswith("nrrd") else "NIfTI"
     findings = [hit("not_dicom_source", f"{kind}: no patient, kernel or scanner tags came with it")]
-    axes, grid = np.eye(3), None
+    axes, grid, spacing = np.eye(3), None, None
     if image.affine is None:
         findings.append(
             hit("no_geometry", f"{kind}: no position and orientation in space: where the voxels lie is not known")
@@ -49,7 +56,7 @@ def judge(path: Path) -> Judged:
         if isinstance(found, str):
             findings.append(hit("sheared_affine" if "shear" in found else "bad_spacing", f"{kind}: {found}"))
         else:
-            axes = found[0]
+            axes, spacing = found[0], (float(found[1][0]), float(found[1][1]), float(found[1][2]))
             grid = grids.canonical(axes, found[1], image.affine[:3, 3], image.shape)
             findings += _size(grid)
             findings += _numbers(image)
@@ -58,7 +65,7 @@ def judge(path: Path) -> Judged:
         while chunk := stream.read(1 << 22):
             digest.update(chunk)
     report = _report(kind, digest.hexdigest(), image, axes, grid, findings)
-    return Judged(report, all(f.rule.acceptable for f in findings), image, axes, grid)
+    return Judged(report, all(f.rule.acceptable for f in findings), image, axes, grid, spacing)
 
 
 def volume(judged: Judged) -> tuple[Volume, list[Finding]]:
@@ -66,17 +73,37 @@ def volume(judged: Judged) -> tuple[Volume, list[Finding]]:
     assert judged.grid is not None
     hu = np.empty(judged.grid.shape, np.int16)
     raw = grids.raw_view(hu, judged.axes)
-    padded = 0
-    for k in range(0, judged.image.shape[2], BLOCK):
-        block = _block(judged.image, k, k + BLOCK)
+    return Volume(judged.grid, hu, judged.report.uid_hash), _through(judged, raw)
+
+
+def look_at(judged: Judged) -> list[Finding]:
+    """What volume() would find, without holding a volume."""
+    try:
+        return _through(judged, None)
+    except InputError as error:
+        return [hit("undecodable", str(error).removeprefix("CT: "))]
+
+
+def _through(judged: Judged, raw: NDArray | None) -> list[Finding]:
+    """Every slice of the file past a Look, and into `raw` (a volume in the file's order) when there is one."""
+    image, padded = judged.image, 0
+    assert judged.spacing_mm is not None
+    look = Look(judged.spacing_mm, None, ordered=False,
+                sides=(abs(judged.axes[0][2]) < 0.7, abs(judged.axes[1][2]) < 0.7))  # fmt: skip
+    for k in range(0, image.shape[2], BLOCK):
+        block = _block(image, k, k + BLOCK)
         below = ~(block >= FLOOR_HU)
         padded += int(np.count_nonzero(below))
         block[below] = FLOOR_HU
-        raw[:, :, k : k + BLOCK] = np.rint(np.minimum(block, 32767))
-    findings = hounsfield.tops(hu, float(np.prod(judged.grid.spacing_mm)), None)
+        hu = np.rint(np.minimum(block, 32767)).astype(np.int16)
+        if raw is not None:
+            raw[:, :, k : k + BLOCK] = hu
+        for n in range(hu.shape[2]):
+            look.add(hu[:, :, n].T)
+    found = look.findings()
     if padded:
-        findings.append(hit("padding", f"{padded} voxels of padding or below -1024 HU set to -1024"))
-    return Volume(judged.grid, hu, judged.report.uid_hash), findings
+        found.append(hit("padding", f"{padded} voxels of padding or below -1024 HU set to -1024"))
+    return found
 
 
 def _block(image: imagefile.RawImage, start: int, stop: int) -> NDArray[np.float32]:
