@@ -65,7 +65,7 @@ class FemurFrame:
 
 
 @lru_cache(maxsize=1)
-def _landmarks() -> dict[str, NDArray]:
+def landmarks() -> dict[str, NDArray]:
     """Vertex numbers on the mean bones: heads, cups and lesser trochanter keep their numbers in every sample."""
     shape, bones = model.load()
     mesh = Mesh(bones["femur_left"][0] @ shape.mean, bones["femur_left"][1])
@@ -152,7 +152,7 @@ def _widened(v: Array, centre: Array, scale: float, radius: float) -> Array:
     return centre + d * (1 + (scale - 1) * fall)[:, None]
 
 
-def _posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) -> tuple[Array, FemurFrame]:
+def posed_femur(v: Array, marks: dict[str, NDArray], rng: np.random.Generator) -> tuple[Array, FemurFrame]:
     """A left femur with a round head at the origin, posed as in a supine patient: adduction, flexion, rotation."""
     centre, radius = sphere(v[marks["head"]])
     v = _toward_sphere(v, marks["head"], centre, radius, 2.5) - centre
@@ -187,7 +187,7 @@ def _separate(fields: dict[str, tuple[NDArray, Float]]) -> None:
 def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFrame], dict[str, float]]:
     """Sampled and seated bones with the middle of both hip centres at the origin, still overlapping where they do."""
     shape, atlas = model.load()
-    marks = _landmarks()
+    marks = landmarks()
     weights = rng.standard_normal(len(shape.sd)).clip(-2, 2)
     nodes = shape.nodes(weights)
     points = {name: atlas[name][0] @ nodes for name in PELVIS}
@@ -199,7 +199,7 @@ def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFram
     meshes, frames, drawn = {}, {}, {}
     for side in SIDES:
         own = (weights + 0.15 * rng.standard_normal(len(weights))).clip(-2, 2)
-        femur, pose = _posed_femur(atlas["femur_left"][0] @ shape.nodes(own), marks, rng)
+        femur, pose = posed_femur(atlas["femur_left"][0] @ shape.nodes(own), marks, rng)
         faces = atlas["femur_left"][1]
         if side == "right":
             flip = np.array([-1.0, 1.0, 1.0])
@@ -224,7 +224,7 @@ def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
     fields = {name: field_of(mesh, mesh_mm) for name, mesh in meshes.items()}
     for side in SIDES:
         socket = frames[side].radius + drawn[f"joint_gap_planted_{side}_mm"]
-        cup = meshes[f"hip_{side}"].vertices[_landmarks()[f"cup_{side}"]]
+        cup = meshes[f"hip_{side}"].vertices[landmarks()[f"cup_{side}"]]
         _line_socket(*fields[f"hip_{side}"], mesh_mm, frames[side].head, socket, cup)
     _separate(fields)
     angles = rng.uniform(-4, 4, 3)

@@ -29,7 +29,8 @@ def write(
 ) -> Path:
     """CT series (folder ct, or ct.zip), truth.json, truth_labels.nii.gz and on request truth_meshes/*.stl.
 
-    transfer_syntax is raw, rle, j2k or jpegls, all lossless. Patient name and ID are SAMPLE^HIP and SAMPLE-HIP-<seed>.
+    transfer_syntax is raw, rle, j2k or jpegls, all lossless. Patient name and ID are SAMPLE^HIP and SAMPLE-HIP-<seed>,
+    with the region's name.
     Returns the folder. InputError for an unknown syntax.
     """
     if transfer_syntax not in _SYNTAX:
@@ -90,17 +91,19 @@ def slice_bytes(phantom: Phantom, k: int, transfer_syntax: str) -> bytes:
 
 def _header(phantom: Phantom, seed: int, number: int, position: Any) -> dict[str, Any]:
     """Attributes of one slice, by DICOM keyword."""
-    grid = phantom.volume.grid
+    grid, region = phantom.volume.grid, str(phantom.truth["phantom"])
+    tag = region.upper()
     dx, dy, dz = (round(float(s), 6) for s in grid.spacing_mm)
     return {
         "SpecificCharacterSet": "ISO_IR 100", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "SOPClassUID": _CT_IMAGE,
         "SOPInstanceUID": _uid(phantom, "instance", number), "StudyDate": "20200101", "SeriesDate": "20200101",
         "AcquisitionDate": "20200101", "ContentDate": "20200101", "StudyTime": "120000", "SeriesTime": "120000",
         "AcquisitionTime": "120000", "ContentTime": "120000", "AccessionNumber": f"SAMPLE{seed}", "Modality": "CT",
-        "Manufacturer": "IMPLANTFORGE SYNTHETIC", "ReferringPhysicianName": "", "StudyDescription": "Synthetic hip",
-        "SeriesDescription": "Synthetic hip, bone", "ManufacturerModelName": "Phantom", "PatientName": "SAMPLE^HIP",
-        "PatientID": f"SAMPLE-HIP-{seed}", "PatientBirthDate": "19600101", "PatientSex": "O", "PatientAge": "060Y",
-        "BodyPartExamined": "HIP", "SliceThickness": dz, "KVP": 120, "SpacingBetweenSlices": dz,
+        "Manufacturer": "IMPLANTFORGE SYNTHETIC", "ReferringPhysicianName": "", "StudyDescription": f"Synthetic {region}",
+        "SeriesDescription": f"Synthetic {region}, bone", "ManufacturerModelName": "Phantom",
+        "PatientName": f"SAMPLE^{tag}", "PatientID": f"SAMPLE-{tag}-{seed}",
+        "PatientBirthDate": "19600101", "PatientSex": "O", "PatientAge": "060Y",
+        "BodyPartExamined": tag, "SliceThickness": dz, "KVP": 120, "SpacingBetweenSlices": dz,
         "ConvolutionKernel": "STANDARD", "PatientPosition": "HFS", "GantryDetectorTilt": 0, "StudyID": "1",
         "StudyInstanceUID": _uid(phantom, "study"), "SeriesInstanceUID": _uid(phantom, "series"), "SeriesNumber": 2,
         "AcquisitionNumber": 1, "InstanceNumber": number,

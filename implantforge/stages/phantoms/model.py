@@ -22,7 +22,16 @@ from implantforge.core import Array, InputError, Mesh
 
 _PELVIS_NODES = slice(0, 1946)
 _FEMUR_NODES = slice(1946, 2580)
+_PATELLA_NODES = slice(2580, 2654)
+_SHANK_NODES = slice(2654, 3225)
 _ORDERS = {"quad55": (4, 4), "quad54": (4, 3), "quad44": (3, 3), "tri15": (4, 0), "tri10": (3, 0)}
+_ATLASES: dict[str, tuple[slice, int, tuple[str, ...]]] = {
+    "pelvis_combined_cubic_flat": (_PELVIS_NODES, 12, ("hip_right", "sacrum", "hip_left")),
+    "femur_left_quartic_flat": (_FEMUR_NODES, 20, ("femur_left",)),
+    "patella_11_left": (_PATELLA_NODES, 12, ("patella_left",)),
+    "tibia_fibula_left_cubic_flat": (_SHANK_NODES, 16, ("tibia_left", "fibula_left")),
+}
+"""Files of the model: their nodes, parts an element's edge is cut into, and bodies from the patient's right to left."""
 _ALLOWED = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
 
@@ -152,8 +161,8 @@ def _bodies(matrix: csr_matrix, faces: NDArray[np.int32]) -> list[tuple[csr_matr
 def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int32]]]]:
     """The shape model and, per bone, the matrix from all nodes to surface points with outward faces.
 
-    Bones: hip_left, hip_right, sacrum, femur_left. A right femur is the mirror image of a drawn left one, as in the
-    model's own files. InputError when the package musculoskeletal-models is missing.
+    Bones: hip_left, hip_right, sacrum, and of the left leg femur, patella, tibia and fibula. A right leg is the mirror
+    image of a drawn left one, as in the model's own files. InputError when the package musculoskeletal-models is missing.
     """
     try:
         root = files("musculoskeletal.models")
@@ -163,19 +172,15 @@ def load() -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDArray[np.int32]]]]
         ) from error
     with (root / "shape_models" / "LLP26_rigid.pc").open("rb") as stream:
         model = ShapeModel(stream)
-    atlas = {name: json.loads((root / "atlas_meshes" / f"{name}.mesh").read_text("utf-8")) for name in
-             ("pelvis_combined_cubic_flat", "femur_left_quartic_flat")}  # fmt: skip
-    pelvis = _bodies(*_surface(atlas["pelvis_combined_cubic_flat"], model.mean[_PELVIS_NODES], 12))
-    femur = _bodies(*_surface(atlas["femur_left_quartic_flat"], model.mean[_FEMUR_NODES], 20))
-    if len(pelvis) != 3 or len(femur) != 1:
-        raise InputError(f"shape model: expected 3 + 1 bodies, got {len(pelvis)} + {len(femur)}")
-    pelvis.sort(key=lambda body: float((body[0] @ model.mean[_PELVIS_NODES])[:, 0].mean()))
-    bones = {"femur_left": femur[0], "hip_right": pelvis[0], "sacrum": pelvis[1], "hip_left": pelvis[2]}
-    ranges = {"femur_left": _FEMUR_NODES}
-    return model, {
-        name: _outward(matrix, faces, model.mean, ranges.get(name, _PELVIS_NODES))
-        for name, (matrix, faces) in bones.items()
-    }
+    atlas = {name: json.loads((root / "atlas_meshes" / f"{name}.mesh").read_text("utf-8")) for name in _ATLASES}
+    bones: dict[str, tuple[csr_matrix, NDArray[np.int32]]] = {}
+    for name, (nodes, cuts, names) in _ATLASES.items():
+        bodies = _bodies(*_surface(atlas[name], model.mean[nodes], cuts))
+        if len(bodies) != len(names):
+            raise InputError(f"shape model: expected {len(names)} bodies in {name}, got {len(bodies)}")
+        bodies.sort(key=lambda body: float((body[0] @ model.mean[nodes])[:, 0].mean()))
+        bones |= {bone: _outward(*body, model.mean, nodes) for bone, body in zip(names, bodies)}
+    return model, bones
 
 
 def _outward(
