@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array
 from implantforge.stages.segment.heads import BONE_HU, Head
 
-RAYS = 8000
+RAYS = 5000
 STEP_MM = 0.3
 REACH_MM = (-5.0, 11.0)
 """Rays are read from 5 mm inside the head's sphere to 11 mm outside: cartilage is 4.5 mm, the fossa up to 8 mm deep."""
 SOFT_HU = 150.0
-STIFFNESS = 3.0
-"""Weight of the head's smoothness against one clear ray (both in mm2)."""
+STIFFNESS = 120.0
+"""Weight of the squared difference between a ray's radius and its neighbours' mean against that of one clear ray."""
 SPREAD_DEG = 20.0
 """Fused patches up to twice this wide inside the socket are bridged: 20 degrees on a head of 24 mm is a patch of 220 mm2."""
 NECK_DEG = 50.0
@@ -141,6 +141,13 @@ def _neck(rays: Array, closed: NDArray[np.bool_], lateral: float) -> Array:
     return axis / np.linalg.norm(axis)
 
 
+def neck_side(smooth: NDArray[np.float32], spacing_mm: Array, head: Head) -> float:
+    """Which way along x the neck leaves the head: positive to the left, 0 where no neck is seen."""
+    rays = directions(RAYS)
+    closed = _read(smooth, spacing_mm, head, rays).closed & (rays[:, 2] < 0.2)
+    return float(rays[closed, 0].mean()) if closed.sum() >= 50 else 0.0
+
+
 def _sphere(head: Head, rays: Array, found: _Read, away: NDArray[np.bool_]) -> Head:
     """The sphere through the head's edge where rays show it well, outliers weighed down (Geman-McClure, 1 mm)."""
     use = (found.weight > 0.6) & away & (np.abs(found.edge_mm - head.radius_mm) < 4.0)
@@ -169,9 +176,7 @@ def _bending(around: NDArray) -> sparse.csr_matrix:
     return (lap.T @ lap).tocsr()
 
 
-def _head_edge(
-    found: _Read, away: NDArray[np.bool_], radius_mm: float, bend: sparse.csr_matrix
-) -> tuple[Array, Array]:
+def _head_edge(found: _Read, away: NDArray[np.bool_], radius_mm: float, bend: sparse.csr_matrix) -> tuple[Array, Array]:
     """Smooth radius (n,) of the head's outer edge, and each ray's weight once rays that contradict it are let go."""
     off = found.edge_mm - radius_mm
     base = np.where(away, found.weight, 0.0)
@@ -180,8 +185,9 @@ def _head_edge(
         # where bone lies on bone the edge seen is the far side of both plates: errors point outward
         odd = (off - smooth) / np.where(off > smooth, 0.6, 1.0)
         weight = base / (1.0 + odd**2) ** 2
-        system = sparse.diags(weight + 0.02) + 100.0 * STIFFNESS * bend
-        smooth = spsolve(system.tocsc(), weight * off)
+        system = sparse.diags(weight + 0.02) + STIFFNESS * bend
+        factor = splu(system.tocsc(), "MMD_AT_PLUS_A", 0.0, options={"SymmetricMode": True})
+        smooth = factor.solve(weight * off)
     return radius_mm + smooth, weight
 
 

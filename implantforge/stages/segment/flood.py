@@ -1,0 +1,54 @@
+"""What every region's segmentation shares: bone filled slice by slice, bones in one piece each."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from implantforge.core import Array
+
+LARGEST_HOLE_MM2 = 3500.0
+"""Holes of an axial slice up to this area are bone interior: a head is 1700 mm2, the pelvic inlet above 8000 mm2."""
+
+
+def filled(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
+    """Crumbs under 300 mm3 dropped, holes of axial slices up to LARGEST_HOLE_MM2 filled."""
+    mask = cc3d.dust(mask, threshold=int(300.0 / float(np.prod(spacing_mm))), connectivity=6)
+    limit = LARGEST_HOLE_MM2 / float(spacing_mm[0] * spacing_mm[1])
+    out = np.empty_like(mask)
+    for k in range(mask.shape[2]):
+        holes = cc3d.connected_components(~mask[:, :, k], connectivity=4)
+        keep = np.bincount(holes.ravel()) > limit
+        keep[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = True
+        keep[0] = False
+        out[:, :, k] = mask[:, :, k] | ~keep[holes]
+    return out
+
+
+def in_one_piece(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pieces of a bone that hang on another bone are that bone's; pieces that hang on nothing are dropped."""
+    pieces, count = cc3d.connected_components(values, connectivity=6, return_N=True)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    owner = np.zeros(count + 1, dtype=np.uint8)
+    owner[pieces.ravel()] = values.ravel()
+    largest = {int(v): int(max(np.flatnonzero(owner == v), key=lambda n: sizes[n])) for v in np.unique(owner) if v}
+    new = np.where(np.isin(np.arange(count + 1), list(largest.values())), owner, 0).astype(np.uint8)
+    touch: dict[int, dict[int, int]] = {}
+    for (one, two), faces in cc3d.contacts(pieces, connectivity=6).items():
+        for piece, other in ((one, two), (two, one)):
+            if new[piece] == 0 and new[other]:
+                mine = touch.setdefault(int(piece), {})
+                mine[int(new[other])] = mine.get(int(new[other]), 0) + int(faces)
+    for piece, mine in touch.items():
+        new[piece] = max(sorted(mine), key=lambda v: mine[v])
+    return new[pieces]
+
+
+def ball(shape: tuple[int, ...], spacing_mm: Array, at_mm: Array, radius_mm: float) -> tuple[NDArray, ...]:
+    """Indices of the voxels within radius_mm of at_mm."""
+    lo = np.maximum(np.floor((at_mm - radius_mm) / spacing_mm).astype(int), 0)
+    hi = np.minimum(np.ceil((at_mm + radius_mm) / spacing_mm).astype(int) + 1, shape)
+    index = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(lo, hi)], indexing="ij"), axis=-1).reshape(-1, 3)
+    near = np.linalg.norm(index * spacing_mm - at_mm, axis=1) < radius_mm
+    return tuple(index[near].T)

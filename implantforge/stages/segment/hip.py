@@ -1,0 +1,115 @@
+"""Femora, hip bones and sacrum: a flood on depth that the joint spaces stop."""
+
+from __future__ import annotations
+
+import edt
+import numpy as np
+from numpy.typing import NDArray
+from skimage.segmentation import watershed
+
+from implantforge.core import Array, InputError, Side
+from implantforge.stages.segment.flood import ball, filled, in_one_piece
+from implantforge.stages.segment.heads import BONE_HU, Head
+from implantforge.stages.segment.joint import joint_space, neck_side, shell
+from implantforge.stages.segment.names import NAMES
+
+REST = 255
+SPINE_MM = 140.0
+"""Height above the hip centres where the spine is certain: L5's lower end plate lies 90-120 mm above them."""
+
+
+def split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) -> NDArray[np.uint8]:
+    """One value a bone: a flood on depth that the joint spaces stop, then each side of a joint given its own voxels."""
+    sides = sides_of(smooth, spacing_mm, heads)
+    bone = filled(smooth > BONE_HU, spacing_mm)
+    free = bone.copy()
+    shells = [
+        shell(joint_space(smooth, spacing_mm, head, 1.0 if side == "left" else -1.0), smooth.shape, spacing_mm)
+        for head, side in zip(heads, sides)
+    ]
+    wall_mm = 0.9 * float(spacing_mm.max())
+    for window, radius, gap, soft in shells:
+        bone[window] &= ~((radius > soft[0]) & (radius < soft[1]))
+        free[window] &= bone[window] & ~(np.abs(radius - gap) < wall_mm)
+    back, sheet = _sacroiliac_sheet(smooth, spacing_mm, heads, sides)
+    free[back] &= ~sheet
+    depth = edt.edt(free, anisotropy=tuple(spacing_mm), parallel=2)
+    seeds = _seeds(depth, spacing_mm, heads, sides)
+    values = watershed(-depth, seeds, mask=free).astype(np.uint8)
+    values[back] = watershed(-smooth[back], values[back], mask=bone[back])
+    for (window, radius, gap, _), side in zip(shells, sides):
+        jointed = bone[window] & np.isfinite(gap)
+        values[window][jointed] = np.where(radius < gap, NAMES[f"femur_{side}"], NAMES[f"hip_{side}"])[jointed]
+    values[values == REST] = 0
+    return in_one_piece(values)
+
+
+def _sacroiliac_sheet(
+    smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], sides: list[Side]
+) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
+    """Window behind and above the heads, and in it the dark sheets thinner than 4 mm: sacroiliac joints among them."""
+    middle, _ = _pelvic_axis(heads, sides)
+    lo = np.clip(((middle - [95.0, 0.0, 0.0]) / spacing_mm).astype(int), 0, smooth.shape)
+    hi = np.clip(((middle + [95.0, 150.0, 200.0]) / spacing_mm).astype(int), 0, smooth.shape)
+    window = tuple(slice(a, b) for a, b in zip(lo, hi))
+    block = np.minimum(smooth[window], 700.0)
+    if min(block.shape) < 5:
+        return window, np.zeros(block.shape, dtype=bool)
+    sheet = np.zeros(block.shape, dtype=bool)
+    for axis in range(3):
+        reach = round(3.5 / spacing_mm[axis])
+        rim = [np.roll(block, step, axis) for step in (-reach, reach)]
+        sheet |= (np.minimum(*rim) - block) > 150.0
+    return window, sheet
+
+
+def _seeds(depth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], sides: list[Side]) -> NDArray[np.uint8]:
+    """Where each bone certainly is, from the heads: their cores, ilium above, ischium beside, sacrum behind."""
+    x, y = (np.arange(n) * s for n, s in zip(depth.shape[:2], spacing_mm))
+    middle, across = _pelvic_axis(heads, sides)
+    outward = (x[:, None] - middle[0]) * across[0] + (y[None, :] - middle[1]) * across[1]
+    behind = (y[None, :] - middle[1]) * across[0] - (x[:, None] - middle[0]) * across[1]
+    seeds = np.zeros(depth.shape, dtype=np.uint8)
+    deep = depth > 1.5
+
+    def plant(where: NDArray[np.bool_], above_mm: float, name: str) -> None:
+        low = max(0, int(above_mm / spacing_mm[2]) + 1)
+        region = deep[:, :, low:] & where[:, :, None] & (seeds[:, :, low:] == 0)
+        seeds[:, :, low:][region] = NAMES.get(name, REST)
+
+    plant((np.abs(outward) < 35.0) & (behind > -30.0), middle[2] + SPINE_MM, "spine")
+    plant((np.abs(outward) < 22.0) & (behind > 25.0), middle[2] + 10.0, "sacrum")
+    for head, side in zip(heads, sides):
+        lateral = outward if side == "left" else -outward
+        head_out = abs(float((head.at_mm - middle) @ across))
+        plant((lateral > 35.0) & (behind < 20.0), head.at_mm[2] + head.radius_mm + 30.0, f"hip_{side}")
+        inside = (lateral > 12.0) & (lateral < head_out - head.radius_mm - 6.0) & (behind < 25.0)
+        plant(inside, head.at_mm[2] - 60.0, f"hip_{side}")
+        seeds[ball(depth.shape, spacing_mm, head.at_mm, 0.7 * head.radius_mm)] = NAMES[f"femur_{side}"]
+    return seeds
+
+
+def _pelvic_axis(heads: list[Head], sides: list[Side]) -> tuple[Array, Array]:
+    """Point between the heads (mm) and the horizontal unit vector to the patient's left; one head alone: 90 mm from it."""
+    if len(heads) == 1:
+        return heads[0].at_mm - np.array([90.0 if sides[0] == "left" else -90.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0])
+    left, right = (heads[sides.index(side)].at_mm for side in ("left", "right"))
+    across = (left - right) * [1.0, 1.0, 0.0]
+    return (left + right) / 2.0, across / np.linalg.norm(across)
+
+
+def sides_of(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) -> list[Side]:
+    """Each head's side from shape: shaft and neck lie lateral of it. InputError when left and right contradict that."""
+    sides: list[Side] = []
+    for head in heads:
+        low, high = (max(0, int((head.at_mm[2] - d) / spacing_mm[2])) for d in (90.0, 60.0))
+        at = np.argwhere(smooth[:, :, low:high] > 600.0) * spacing_mm
+        offset = at[:, 0] - head.at_mm[0]
+        near = np.abs(offset) < 70.0
+        lateral = float(np.median(offset[near])) if near.sum() >= 50 else neck_side(smooth, spacing_mm, head)
+        if lateral == 0.0:
+            raise InputError("segment: no femur in this scan (a head was seen, but neither neck nor shaft beside it)")
+        sides.append("left" if lateral > 0 else "right")
+    if len(heads) == 2 and (sides[0] == sides[1] or (heads[0].at_mm[0] > heads[1].at_mm[0]) != (sides[0] == "left")):
+        raise InputError("segment: left and right disagree with the shape of the femora; is the scan mirrored?")
+    return sides
