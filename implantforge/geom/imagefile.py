@@ -55,6 +55,14 @@ def read(path: Path) -> RawImage:
     raise InputError("image: give a .nii, .nii.gz or .nrrd file (a detached .nhdr header cannot be read)")
 
 
+def voxels(image: RawImage, what: str) -> NDArray:
+    """All values as an array of the image's shape; InputError when the file ends before its last voxel or is damaged."""
+    try:
+        return np.asarray(image.values[:, :, :]).reshape(image.shape)
+    except Exception as error:
+        raise InputError(f"{what}: the voxels cannot be read ({type(error).__name__}): cut off or damaged") from None
+
+
 def write_nrrd(path: Path, grid: Grid, values: NDArray, fields: Mapping[str, str]) -> None:
     """An attached gzip NRRD in left-posterior-superior mm. Same input, same bytes: no time, no file name inside."""
     columns = grid.pose.rotation * grid.spacing_mm

@@ -57,7 +57,7 @@ def read(path: str | Path, grid: Grid | None = None) -> Labels:
     found = grids.from_affine(image.affine)
     if isinstance(found, str):
         raise InputError(f"labels: {found}")
-    raw = np.asarray(image.values[:, :, :]).reshape(image.shape)
+    raw = imagefile.voxels(image, "labels")
     if raw.min() < 0 or raw.max() > 255 or (raw.dtype.kind == "f" and not np.array_equal(raw, np.rint(raw))):
         raise InputError(f"labels: values {raw.min():g} to {raw.max():g}: whole numbers 0 to 255 are needed")
     own = grids.canonical(found[0], found[1], image.affine[:3, 3], image.shape)
@@ -84,7 +84,7 @@ def read_volume(path: str | Path) -> Volume:
         raise InputError(f"volume: {found}")
     own = grids.canonical(found[0], found[1], image.affine[:3, 3], image.shape)
     hu = np.empty(own.shape, np.int16)
-    grids.raw_view(hu, found[0])[...] = image.values
+    grids.raw_view(hu, found[0])[...] = imagefile.voxels(image, "volume")
     return Volume(own, hu, image.fields.get("series_uid_sha256", ""))
 
 

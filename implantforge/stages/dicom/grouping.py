@@ -88,7 +88,9 @@ def _same(a: Frame, b: Frame) -> bool:
     if any(getattr(a, name) != getattr(b, name) for name in fixed) or is_localizer(a) != is_localizer(b):
         return False
     for one, two in ((a.row_spacing_mm, b.row_spacing_mm), (a.column_spacing_mm, b.column_spacing_mm)):
-        if (one is None) != (two is None) or (one and two and abs(one - two) > SPACING_TOLERANCE * abs(one)):
+        if (one is None) != (two is None):
+            return False
+        if one is not None and two is not None and abs(one - two) > SPACING_TOLERANCE * abs(one):
             return False
     if a.orientation is None or b.orientation is None:
         return a.orientation is b.orientation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from implantforge.core import InputError
 from implantforge.stages.dicom import headers, sources
@@ -30,8 +31,16 @@ def identity(path: str | Path) -> tuple[str, ...]:
         for member in [*members[::step], *members[-1:]]:
             try:
                 dataset = headers.dataset_of(member, [*TAGS, "SOPClassUID", "Modality", "Rows"])
+                if dataset is not None:
+                    found |= {_text(dataset, tag) for tag in TAGS}
             except InputError:
                 continue
-            if dataset is not None:
-                found |= {str(dataset.get(tag, "")).strip() for tag in TAGS}
     return tuple(sorted(found - {""}))
+
+
+def _text(dataset: Any, tag: str) -> str:
+    """A tag's text, "" where it is absent or damaged: values are turned to text only when they are asked for."""
+    try:
+        return str(dataset.get(tag, "")).strip()
+    except Exception:
+        return ""

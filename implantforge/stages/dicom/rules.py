@@ -108,6 +108,7 @@ _ROWS = (
     Rule("rescale_odd", "flagged", 16, "times or parts of 1", "CT is stored in steps of 1 HU, seldom 0.5, 0.25 or 10"),
     Rule("rescale_unit", "refused", _NAN, "", "DICOM PS3.3 C.11.1.1.2: RescaleType HU"),
     Rule("hu_air", "refused", 60, "HU from -1000", "air is -1000 HU by definition"),
+    Rule("hu_deep", "refused", 0.02, "of numbers below -1300 HU", "padding is one number; air is the lowest tissue"),
     Rule("hu_tissue", "refused", 0.20, "of tissue in -200..200 HU", "fat -100, water 0, muscle +50 HU"),
     Rule("hu_range", "refused", 300, "HU", "air to bone spans over 1000 HU, fat to bone over 300"),
     Rule("hu_window", "refused", 0.01, "of voxels at the lowest value", "values were clipped to a display window"),
