@@ -16,9 +16,10 @@ from implantforge.stages.phantoms import knee_scene as _knee_scene
 from implantforge.stages.phantoms import knee_truth as _knee_truth
 from implantforge.stages.phantoms import paint as _paint
 from implantforge.stages.phantoms import truth as _truth
+from implantforge.stages.phantoms.bones import FemurFrame
 from implantforge.stages.phantoms.disk import write
 
-__all__ = ["Phantom", "hip", "knee", "write"]
+__all__ = ["FemurFrame", "Phantom", "hip", "hip_of", "knee", "write"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +39,45 @@ class Phantom:
 
 
 def hip(
-    seed: int, *, spacing_mm: tuple[float, float, float] = (0.8, 0.8, 1.0), noise_hu: float | None = None
+    seed: int,
+    *,
+    spacing_mm: tuple[float, float, float] = (0.8, 0.8, 1.0),
+    noise_hu: float | None = None,
+    contact_mm2: float | None = None,
 ) -> Phantom:
     """A hip patient, iliac crest to 220 mm below the lesser trochanters, fully determined by the arguments.
 
     The bones depend on the seed and, in their meshing only, on whether the voxels are coarser than 1.3 mm. noise_hu
-    replaces the drawn noise (15-19 HU, one standard deviation). InputError for a negative seed or odd spacing.
+    replaces the drawn noise (15-19 HU, one standard deviation). contact_mm2 presses both heads into their sockets until
+    bone lies on bone over that area (0: they just touch). InputError for a negative seed, contact or odd spacing.
     """
+    if contact_mm2 is not None and not 0 <= contact_mm2 <= 300:
+        raise InputError(f"phantom: contact of {contact_mm2} mm2 must be within 0..300")
     bone_rng, scan_rng = _streams(seed, spacing_mm)
-    drawn = _bones.draw(bone_rng, 1.2 if max(spacing_mm[:2]) <= 1.3 else 2.0)
+    drawn = _bones.draw(bone_rng, 1.2 if max(spacing_mm[:2]) <= 1.3 else 2.0, contact_mm2)
     scanner = _paint.draw_scanner(scan_rng, noise_hu, spacing_mm[2])
     volume, labels = _paint.paint(drawn, _hip_scene.scene(drawn, spacing_mm, scanner), scanner, scan_rng)
     return Phantom(volume, labels, {**drawn.meshes, **drawn.cavities}, _truth.measure(drawn, seed, spacing_mm))
+
+
+def hip_of(
+    meshes: Mapping[str, Mesh],
+    frames: Mapping[str, FemurFrame],
+    seed: int,
+    *,
+    spacing_mm: tuple[float, float, float] = (0.85, 0.85, 1.0),
+    contact_mm2: float | None = None,
+) -> Phantom:
+    """The same painting of bones that are given: femora, hips and sacrum as closed meshes (LPS mm), femora with their
+    frames. truth is empty but for what was planted: the meshes are the truth."""
+    bone_rng, scan_rng = _streams(seed, spacing_mm)
+    given = _bones.Bones(dict(meshes), {}, dict(frames))
+    if contact_mm2 is not None:
+        _bones.press(given, contact_mm2)
+    _bones.give_cortex(given, bone_rng)
+    scanner = _paint.draw_scanner(scan_rng, None, spacing_mm[2])
+    volume, labels = _paint.paint(given, _hip_scene.scene(given, spacing_mm, scanner), scanner, scan_rng)
+    return Phantom(volume, labels, given.meshes, given.drawn)
 
 
 def knee(

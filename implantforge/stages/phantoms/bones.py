@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from implantforge.core import Array, GeometryError, Mesh, Pose
-from implantforge.stages.phantoms import model
+from implantforge.stages.phantoms import contact, model
 from implantforge.stages.phantoms.distance import Float
 from implantforge.stages.phantoms.solids import (
     BAND_MM,
@@ -218,8 +218,11 @@ def _raw(rng: np.random.Generator) -> tuple[dict[str, Mesh], dict[str, FemurFram
     return meshes, frames, drawn
 
 
-def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
-    """A patient's five bones and two femoral cavities in a random overall pose. GeometryError if a bone is lost."""
+def draw(rng: np.random.Generator, mesh_mm: float, contact_mm2: float | None = None) -> Bones:
+    """A patient's five bones and two femoral cavities in a random overall pose. GeometryError if a bone is lost.
+
+    With contact_mm2 both femora are pressed up into their sockets until that area touches.
+    """
     meshes, frames, drawn = _raw(rng)
     fields = {name: field_of(mesh, mesh_mm) for name, mesh in meshes.items()}
     for side in SIDES:
@@ -236,10 +239,26 @@ def draw(rng: np.random.Generator, mesh_mm: float) -> Bones:
         if final[name].volume_mm3 < 0.5 * meshes[name].volume_mm3:
             raise GeometryError(f"{name}: {final[name].volume_mm3:.0f} mm3 left of {meshes[name].volume_mm3:.0f}")
     bones = Bones(final, {}, {side: frame.moved(pose) for side, frame in frames.items()}, drawn=drawn)
-    _give_cortex(bones, rng)
+    if contact_mm2 is not None:
+        press(bones, contact_mm2)
+    give_cortex(bones, rng)
     for side in SIDES:
-        bones.cavities[f"canal_{side}"] = cavity(final[f"femur_{side}"], bones.cortex[f"femur_{side}"], mesh_mm)
+        femur = bones.meshes[f"femur_{side}"]
+        bones.cavities[f"canal_{side}"] = cavity(femur, bones.cortex[f"femur_{side}"], mesh_mm)
     return bones
+
+
+def press(bones: Bones, contact_mm2: float) -> None:
+    """Both femora moved up and a little inward in `bones` until they lie on the pelvis over contact_mm2."""
+    for side, inward in (("left", -0.35), ("right", 0.35)):
+        way = np.array([inward, 0.1, 1.0])
+        names = (f"femur_{side}", f"hip_{side}")
+        bones.meshes[names[0]], bones.meshes[names[1]], moved = contact.press(
+            *(bones.meshes[name] for name in names), way, contact_mm2
+        )
+        shift = Pose(np.eye(3), moved * way / np.linalg.norm(way))
+        bones.femur[side] = bones.femur[side].moved(shift)
+        bones.drawn[f"contact_planted_{side}_mm2"] = contact_mm2
 
 
 def _line_socket(start: NDArray, values: Float, h: float, centre: Array, radius: float, cup: Array) -> None:
@@ -260,7 +279,7 @@ def _ball(start: NDArray, shape: tuple[int, ...], h: float, centre: Array) -> Fl
     return np.sqrt(x[:, None, None] + y[None, :, None] + z[None, None, :]).astype(np.float32)
 
 
-def _give_cortex(bones: Bones, rng: np.random.Generator) -> None:
+def give_cortex(bones: Bones, rng: np.random.Generator) -> None:
     """Thickness of every bone's cortex: thin at the joints, thickest at the isthmus, whose canal is 10-14 mm wide."""
     for side in SIDES:
         frame = bones.femur[side]

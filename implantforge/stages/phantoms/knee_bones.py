@@ -62,7 +62,7 @@ class _Nearby:
         return map_coordinates(self.values, index.T, order=1, mode="nearest")
 
 
-def _nearby(mesh: Mesh, lo: Array, hi: Array, pitch: float = 1.0) -> _Nearby:
+def _nearby(mesh: Mesh, lo: Array, hi: Array, pitch: float = 2.0) -> _Nearby:
     shape = np.ceil((hi - lo) / pitch).astype(int)
     size = (int(shape[0]), int(shape[1]), int(shape[2]))
     return _Nearby(lo, pitch, signed(mesh, lo, np.full(3, pitch), size, inner_mm=_REACH_MM / 2, outer_mm=_REACH_MM))
