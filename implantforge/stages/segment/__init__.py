@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import cc3d
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from implantforge.core import Array, InputError, Labels, Volume
-from implantforge.stages.segment import hip, skull
+from implantforge.stages.segment import hip, knee_split, skull
 from implantforge.stages.segment.flood import filled
-from implantforge.stages.segment.heads import BONE_HU, find_heads
+from implantforge.stages.segment.heads import BONE_HU, Head, find_heads
+from implantforge.stages.segment.knee import Knee, find_knees
 from implantforge.stages.segment.metal import Artefact, artefacts, metal_mask
 from implantforge.stages.segment.names import METAL, NAMES, UNDIVIDED
 
@@ -51,15 +53,32 @@ def bones(volume: Volume, region: Region = "auto") -> Labels:
 
 def _regions(smooth: NDArray[np.float32], spacing_mm: Array, region: Region) -> NDArray[np.uint8]:
     """Label values of every region asked for that the image shows; InputError naming what was looked for."""
-    if region in ("auto", "hip"):
-        heads = find_heads(smooth, spacing_mm)
-        if heads:
-            return hip.split(smooth, spacing_mm, heads)
+    heads = find_heads(smooth, spacing_mm) if region in ("auto", "hip") else []
+    knees = find_knees(smooth, spacing_mm) if region in ("auto", "knee") else []
+    if heads and knees:
+        low, high = max(knee.at_mm[2] for knee in knees), min(head.at_mm[2] for head in heads)
+        if low < high:
+            return _leg(smooth, spacing_mm, heads, knees, round(0.5 * (low + high) / float(spacing_mm[2])))
+        knees = []
+    if heads:
+        return hip.split(smooth, spacing_mm, heads)
+    if knees:
+        return knee_split.split(smooth, spacing_mm, knees)
     if region in ("auto", "skull"):
         cavity = skull.find_cavity(smooth, spacing_mm)
         if cavity is not None:
             return skull.split(smooth, spacing_mm, cavity)
     raise InputError(f"segment: {_MISSING[region]}")
+
+
+def _leg(
+    smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], knees: list[Knee], cut: int
+) -> NDArray[np.uint8]:
+    """Hips and knees of one scan, parted at a slice through the femoral shafts, where both give the same label."""
+    above = [replace(head, at_mm=head.at_mm - [0.0, 0.0, cut * spacing_mm[2]]) for head in heads]
+    upper = hip.split(smooth[:, :, cut:], spacing_mm, above)
+    lower = knee_split.split(smooth[:, :, :cut], spacing_mm, knees)
+    return np.concatenate([lower, upper], axis=2)
 
 
 _MISSING: dict[Region, str] = {
