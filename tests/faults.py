@@ -88,13 +88,14 @@ def base(**how: Any) -> Series:
 
 def fault(name: str, outcome: str, change: Callable[[Series], Any], **how: Any) -> Fault:
     """outcome is 'corrected', 'corrected: rules', 'refused: rules' or 'told: rules'; change returns a new series,
-    raw bytes or None when it worked in place."""
+    raw bytes, or anything else when it worked in place."""
 
     def files() -> list[bytes]:
         series = base(**how)
         with unjudged():
             out = change(series)
-            return [ds if isinstance(ds, bytes) else encoded(ds) for ds in (series if out is None else out)]
+            made = isinstance(out, list) and out and isinstance(out[0], (Dataset, bytes))
+            return [ds if isinstance(ds, bytes) else encoded(ds) for ds in (out if made else series)]
 
     act, _, rules = outcome.partition(": ")
     return Fault(name, act, tuple(rules.split()), files)
@@ -102,7 +103,7 @@ def fault(name: str, outcome: str, change: Callable[[Series], Any], **how: Any) 
 
 def every(tag: str, value: Any) -> Callable[[Series], None]:
     """Sets (or with None removes) a tag in all slices; bytes go in as unknown VR, so that nothing checks them."""
-    return lambda series: [put(ds, tag, value) for ds in series] and None
+    return lambda series: [put(ds, tag, value) for ds in series]
 
 
 def put(ds: Dataset, tag: str, value: Any) -> None:
@@ -137,7 +138,7 @@ def one(k: int, tag: str, value: Any) -> Callable[[Series], None]:
 
 def some(ks: Any, tag: str, value: Any) -> Callable[[Series], None]:
     """Sets a tag in these slices."""
-    return lambda series: [put(series[k], tag, value) for k in ks] and None
+    return lambda series: [put(series[k], tag, value) for k in ks]
 
 
 def without(*gone: int) -> Callable[[Series], Series]:
@@ -284,9 +285,9 @@ def _order() -> Iterator[Fault]:
     for seed in range(5):
         numbers = random.Random(seed).sample(range(500), SLICES)
         yield fault(f"instance numbers scrambled {seed}", "corrected",
-                    lambda s, n=numbers: [put(ds, "InstanceNumber", m) for ds, m in zip(s, n)] and None)  # fmt: skip
+                    lambda s, n=numbers: [put(ds, "InstanceNumber", m) for ds, m in zip(s, n)])  # fmt: skip
         yield fault(f"slice locations scrambled {seed}", "corrected",
-                    lambda s, n=numbers: [put(ds, "SliceLocation", m) for ds, m in zip(s, n)] and None)  # fmt: skip
+                    lambda s, n=numbers: [put(ds, "SliceLocation", m) for ds, m in zip(s, n)])  # fmt: skip
     for k in range(2, 17):
         yield fault(f"neighbours {k} {k + 1} swapped", "refused: out_of_order", swapped(k, k + 1))
     for k in range(1, 13):
@@ -394,18 +395,18 @@ def _positions() -> Iterator[Fault]:
     for factor in (0.1, 1000.0, 10.0, 0.001):
         yield fault(f"z times {factor}", "refused: slice_overlap slice_spacing_max length_max one_slice duplicate_slices "
                     "conflicting_slices", lambda s, f=factor: [put(d, "ImagePositionPatient", [*place(d)[:2], place(d)[2] * f])
-                                                               for d in s] and None)  # fmt: skip
+                                                               for d in s])  # fmt: skip
     for by in (20.0, -80.0):
         yield fault(f"all {by} mm aside, centre known", "refused: centre_disagrees", shift(range(20), (by, 0, 0)),
                     ReconstructionTargetCenterPatient=[12.0, -30.0, 450.0])  # fmt: skip
     yield fault("x and y exchanged, centre known", "refused: centre_disagrees",
-                lambda s: [put(d, "ImagePositionPatient", [*place(d)[1::-1], place(d)[2]]) for d in s] and None,
+                lambda s: [put(d, "ImagePositionPatient", [*place(d)[1::-1], place(d)[2]]) for d in s],
                 ReconstructionTargetCenterPatient=[12.0, -30.0, 450.0])  # fmt: skip
     yield fault("steps creep", "refused: creeping_slices uneven_slices",
-                lambda s: [put(d, "ImagePositionPatient", [*place(d)[:2], 430 + k + 2.2e-3 * k**2]) for k, d in enumerate(s)] and None)  # fmt: skip
+                lambda s: [put(d, "ImagePositionPatient", [*place(d)[:2], 430 + k + 2.2e-3 * k**2]) for k, d in enumerate(s)])  # fmt: skip
     for digits in (2, 3, 4):
         yield fault(f"positions rounded to {digits} decimals", "corrected",
-                    lambda s, n=digits: [put(d, "ImagePositionPatient", [f"{v:.{n}f}" for v in place(d)]) for d in s] and None)  # fmt: skip
+                    lambda s, n=digits: [put(d, "ImagePositionPatient", [f"{v:.{n}f}" for v in place(d)]) for d in s])  # fmt: skip
 
 
 def _tilts() -> Iterator[Fault]:
@@ -429,7 +430,7 @@ def _rescale() -> Iterator[Fault]:
     yield fault(
         "rescale removed",
         hu,
-        lambda s: [delattr(d, t) for d in s for t in ("RescaleSlope", "RescaleIntercept")] and None,
+        lambda s: [delattr(d, t) for d in s for t in ("RescaleSlope", "RescaleIntercept")],
     )
     yield fault("intercept removed", hu, every("RescaleIntercept", None))
     yield fault("slope removed", "corrected: rescale_missing", every("RescaleSlope", None))
@@ -450,8 +451,7 @@ def _rescale() -> Iterator[Fault]:
         yield fault(f"unit {unit}", "refused: rescale_unit", every("RescaleType", unit))
     for unit in ("HU", "US"):
         yield fault(f"unit {unit}", "corrected", every("RescaleType", unit))
-    yield fault("stored as HU / 0.5", "corrected", lambda s: [*map(lambda d: (set_pixels(d, pixels(d) * 2), put(d, "RescaleSlope", 0.5),
-                put(d, "BitsStored", 16), put(d, "HighBit", 15)), s)] and None)  # fmt: skip
+    yield fault("stored as HU / 0.5", "corrected", lambda s: [(set_pixels(d, pixels(d) * 2), put(d, "RescaleSlope", 0.5)) for d in s] + [bits(s, 16, 15)])  # fmt: skip
     for name, how in {"windowed": lambda v: np.clip(v, 824, 1424), "eight bits": lambda v: v // 16, "flat": lambda v: v * 0 + 1000,
                       "inverted": lambda v: 4095 - v, "squared": lambda v: v * v // 4096, "bytes swapped": lambda v: (v >> 8) | (v & 255) << 8,
                       "random": lambda v: np.random.default_rng(1).integers(0, 4096, v.shape)}.items():  # fmt: skip
@@ -586,12 +586,12 @@ def _layout() -> Iterator[Fault]:
     yield fault(
         "rows and columns exchanged",
         "refused: scrambled_rows",
-        lambda s: [(put(d, "Rows", 128), put(d, "Columns", 120)) for d in s] and None,
+        lambda s: [(put(d, "Rows", 128), put(d, "Columns", 120)) for d in s],
     )
     yield fault("twice the rows, half the columns", "refused: scrambled_rows",
-                lambda s: [(put(d, "Rows", 240), put(d, "Columns", 64)) for d in s] and None, spacing=(1.4, 0.7, 1.0))  # fmt: skip
+                lambda s: [(put(d, "Rows", 240), put(d, "Columns", 64)) for d in s], spacing=(1.4, 0.7, 1.0))  # fmt: skip
     yield fault("half the rows, twice the columns", "refused: scrambled_rows",
-                lambda s: [(put(d, "Rows", 60), put(d, "Columns", 256)) for d in s] and None)  # fmt: skip
+                lambda s: [(put(d, "Rows", 60), put(d, "Columns", 256)) for d in s])  # fmt: skip
     for value in (0, 1, 8, 32, 64, 12, 15, None):
         yield fault(f"BitsAllocated {value}", wrong + " bit_layout", every("BitsAllocated", value))
     for value in (8, 10, 11):
@@ -603,11 +603,9 @@ def _layout() -> Iterator[Fault]:
     for high in (7, 10, 15, 0):
         yield fault(f"HighBit {high}", "refused: bit_layout", every("HighBit", high))
     yield fault("signed, twelve bits", "refused: undecodable", every("PixelRepresentation", 1))
-    yield fault(
-        "signed, sixteen bits", "corrected", lambda s: (bits(s, 16, 15), every("PixelRepresentation", 1)(s)) and None
-    )
+    yield fault("signed, sixteen bits", "corrected", lambda s: (bits(s, 16, 15), every("PixelRepresentation", 1)(s)))
     yield fault("signed values called unsigned", "refused: undecodable hu_air hu_tissue",
-                lambda s: [(put(d, "RescaleIntercept", 0), set_pixels(d, pixels(d).astype(int) - 1024)) for d in s] and None)  # fmt: skip
+                lambda s: [(put(d, "RescaleIntercept", 0), set_pixels(d, pixels(d).astype(int) - 1024)) for d in s])  # fmt: skip
     yield fault("PixelRepresentation missing", "refused: undecodable", every("PixelRepresentation", None))
     for value in (3, 4):
         yield fault(f"SamplesPerPixel {value}", "refused: colour", every("SamplesPerPixel", value))
@@ -624,7 +622,7 @@ def _layout() -> Iterator[Fault]:
     ):
         yield fault(f"padding value {value}", outcome, every("PixelPaddingValue", value))
     yield fault("padding range over all", "corrected: padding_in_range",
-                lambda s: [(put(d, "PixelPaddingValue", 0), put(d, "PixelPaddingRangeLimit", 4000)) for d in s] and None)  # fmt: skip
+                lambda s: [(put(d, "PixelPaddingValue", 0), put(d, "PixelPaddingRangeLimit", 4000)) for d in s])  # fmt: skip
     for kind, rule in ((["ORIGINAL", "PRIMARY", "LOCALIZER"], "localizer"), (["DERIVED", "SECONDARY", "MPR"], "derived"),
                        (["DERIVED", "PRIMARY", "MIP"], "derived"), (["ORIGINAL", "PRIMARY", "MINIP"], "derived")):  # fmt: skip
         yield fault(f"image type {kind}", f"refused: {rule}", every("ImageType", kind))

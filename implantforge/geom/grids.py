@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, Grid, Pose
+from implantforge.core import Array, Grid, InputError, Labels, Pose
 
 Turn = tuple[tuple[int, int, int], tuple[bool, bool, bool]]
 
@@ -64,3 +64,24 @@ def from_affine(affine: Array, tolerance: float = 1e-3) -> tuple[Array, Array] |
         return f"axes are {np.degrees(np.arcsin(min(skew, 1.0))):.2f} deg off a right angle: a sheared grid"
     left, _, right = np.linalg.svd(axes)
     return left @ right, spacing
+
+
+def resampled(labels: Labels, grid: Grid) -> Labels:
+    """The nearest label at each place of `grid`, 0 outside the map; InputError when the two do not meet."""
+    own, values = labels.grid, labels.values
+    if own.shape == grid.shape and np.allclose(own.affine, grid.affine, atol=1e-3):
+        return Labels(grid, values, labels.names)
+    out = np.zeros(grid.shape, np.uint8)
+    plane = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape[:2]), indexing="ij"), axis=-1).reshape(-1, 2)
+    met = False
+    for k in range(grid.shape[2]):
+        at = np.column_stack([plane, np.full(len(plane), k)])
+        index = np.rint(own.to_index(grid.to_patient(at))).astype(np.int64)
+        inside = ((index >= 0) & (index < own.shape)).all(axis=1)
+        met |= bool(inside.any())
+        layer = np.zeros(len(plane), np.uint8)
+        layer[inside] = values[tuple(index[inside].T)]
+        out[:, :, k] = layer.reshape(grid.shape[:2])
+    if not met:
+        raise InputError("labels: the map and the CT lie in different places: not of the same scan")
+    return Labels(grid, out, labels.names)

@@ -19,6 +19,7 @@ from implantforge.core import Array, Grid, InputError
 
 MAX_VOXELS = 1_000_000_000
 MAX_HEADER_BYTES = 1_000_000
+MAX_LAYERS = 255
 NAMES_KEY = "implantforge_names"
 _TO_LPS = {"left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1), "right-anterior-superior": (-1, -1, 1),
            "ras": (-1, -1, 1), "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1)}  # fmt: skip
@@ -45,20 +46,24 @@ class RawImage:
     notes: tuple[str, ...] = ()
 
 
-def read(path: Path) -> RawImage:
-    """A .nii, .nii.gz, .nrrd or .seg.nrrd file; InputError when damaged, of lying size or not a 3D scalar image."""
+def read(path: Path, layered: bool = False) -> RawImage:
+    """A .nii, .nii.gz, .nrrd or .seg.nrrd file; InputError when damaged, of lying size or not a 3D scalar image.
+
+    layered: a NRRD whose first axis is a list (layers of a Slicer segmentation) is taken too, values [i,j,k,layer].
+    """
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         return _read_nifti(path)
     if name.endswith(".nrrd"):
-        return _read_nrrd(path)
+        return _read_nrrd(path, layered)
     raise InputError("image: give a .nii, .nii.gz or .nrrd file (a detached .nhdr header cannot be read)")
 
 
 def voxels(image: RawImage, what: str) -> NDArray:
     """All values as an array of the image's shape; InputError when the file ends before its last voxel or is damaged."""
     try:
-        return np.asarray(image.values[:, :, :]).reshape(image.shape)
+        values = np.asarray(image.values[:, :, :])
+        return values if values.ndim == 4 and values.shape[:3] == image.shape else values.reshape(image.shape)
     except Exception as error:
         raise InputError(f"{what}: the voxels cannot be read ({type(error).__name__}): cut off or damaged") from None
 
@@ -73,7 +78,7 @@ def write_nrrd(path: Path, grid: Grid, values: NDArray, fields: Mapping[str, str
              "endian: little", "encoding: gzip", 'space units: "mm" "mm" "mm"',
              f"space origin: {_vector(grid.pose.origin_mm)}"]  # fmt: skip
     head = "\n".join(lines + [f"{key}:={value}" for key, value in fields.items()]) + "\n\n"
-    with _Replacing(path) as raw:
+    with replacing(path) as raw:
         raw.write(head.encode("utf-8"))
         with gzip.GzipFile("", "wb", 1, raw, mtime=0) as stream:
             for k in range(0, values.shape[2], 32):
@@ -90,11 +95,11 @@ def write_nifti(path: Path, grid: Grid, values: NDArray[np.uint8], names: Mappin
     image.set_qform(image.affine, 2)
     text = json.dumps({NAMES_KEY: dict(names)}, sort_keys=True).encode()
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", text))
-    with _Replacing(path) as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as stream:
+    with replacing(path) as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as stream:
         stream.write(image.to_bytes())
 
 
-class _Replacing:
+class replacing:
     """A file that appears under its name only when it was written whole."""
 
     def __init__(self, path: Path) -> None:
@@ -170,26 +175,55 @@ def _nifti_names(header: Any) -> dict[str, int]:
             return {str(name): int(value) for name, value in names.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
+    return _label_table(header)
+
+
+def _label_table(header: Any) -> dict[str, int]:
+    """Names from a label table in an extension, as TotalSegmentator writes it: <Label Key="75" ...>femur_left</Label>."""
+    for extension in header.extensions:
+        try:
+            text = extension.get_content()
+            text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        except Exception:  # an extension of its own kind, which nibabel could not read
+            continue
+        found = re.findall(
+            r'<Label\s[^<>]{0,200}?Key="(\d{1,5})"[^<>]{0,200}>\s*(?:<!\[CDATA\[)?([^<>\]]{1,100})',
+            text[:MAX_HEADER_BYTES],
+        )
+        if found:
+            return {name.strip(): int(key) for key, name in found if int(key)}
     return {}
 
 
-def _read_nrrd(path: Path) -> RawImage:
+def _read_nrrd(path: Path, layered: bool) -> RawImage:
     with open(path, "rb") as stream:
         fields, start = _nrrd_header(stream.read(MAX_HEADER_BYTES))
         try:
             dtype = np.dtype(_CODES[fields["type"].lower()])
-            sizes = _size(tuple(int(n) for n in fields["sizes"].split()), "NRRD")
+            layers, sizes = _layered(fields, layered)
         except (KeyError, ValueError):
             raise InputError("NRRD: type and sizes of one scalar volume are needed") from None
         if dtype.itemsize > 1:
             dtype = dtype.newbyteorder(">" if fields.get("endian", "").lower() == "big" else "<")
         if "data file" in fields or "datafile" in fields:
             raise InputError("NRRD: voxels lie in another file: save with attached data")
-        want = int(np.prod(sizes)) * dtype.itemsize
+        want = int(np.prod(sizes)) * layers * dtype.itemsize
         stream.seek(start)
         data = _payload(stream, fields.get("encoding", "").lower(), want)
-    values = np.frombuffer(data, dtype, int(np.prod(sizes))).reshape(sizes, order="F")
+    values = np.frombuffer(data, dtype, int(np.prod(sizes)) * layers).reshape((layers, *sizes), order="F")
+    values = np.moveaxis(values, 0, 3) if layers > 1 else values[0]
     return RawImage(values, _nrrd_affine(fields), sizes, dtype, fields)
+
+
+def _layered(fields: Mapping[str, str], layered: bool) -> tuple[int, tuple[int, int, int]]:
+    """(layers, sizes) of a NRRD: a leading list axis counts layers."""
+    sizes, kinds = tuple(int(n) for n in fields["sizes"].split()), fields.get("kinds", "").lower().split()
+    listed = len(sizes) == 4 and len(kinds) == 4 and kinds[0] in ("list", "vector") and kinds[1:] == ["domain"] * 3
+    if not listed or not layered:
+        return 1, _size(sizes, "NRRD")
+    if not 1 <= sizes[0] <= MAX_LAYERS:
+        raise InputError(f"NRRD: {sizes[0]} layers, limit {MAX_LAYERS}")
+    return sizes[0], _size((sizes[1], sizes[2], sizes[3] * sizes[0]), "NRRD")[:2] + (sizes[3],)
 
 
 def _nrrd_header(head: bytes) -> tuple[dict[str, str], int]:

@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Grid, InputError, Labels, Volume
-from implantforge.geom import grids, imagefile
+from implantforge.core import Grid, InputError, Labels, Side, Volume
+from implantforge.geom import bonenames, grids, imagefile
 
-# Value: class name of TotalSegmentator's task "total", version 2 (bones only).
-TOTALSEGMENTATOR: dict[int, str] = {
-    25: "sacrum", 26: "vertebrae_S1", 27: "vertebrae_L5", 28: "vertebrae_L4", 29: "vertebrae_L3", 30: "vertebrae_L2",
-    31: "vertebrae_L1", 32: "vertebrae_T12", 33: "vertebrae_T11", 34: "vertebrae_T10", 69: "humerus_left",
-    70: "humerus_right", 71: "scapula_left", 72: "scapula_right", 73: "clavicula_left", 74: "clavicula_right",
-    75: "femur_left", 76: "femur_right", 77: "hip_left", 78: "hip_right", 91: "skull", 116: "sternum",
-}  # fmt: skip
+TOTALSEGMENTATOR = bonenames.TASKS["total"]
 _VALUES = {name: value for value, name in TOTALSEGMENTATOR.items()}
 FIRST_OTHER_VALUE = 200
+# Two segments may share this part of the one painted later.
+OVERLAP = 0.01
+SIDES_APART_MM = 50.0
 _BONE_COLOURS = ((0.95, 0.84, 0.57), (0.72, 0.86, 0.95), (0.85, 0.70, 0.92), (0.70, 0.92, 0.73), (0.96, 0.70, 0.66))
 
 
@@ -47,26 +44,118 @@ def write(labels: Labels, path: str | Path) -> None:
 
 
 def read(path: str | Path, grid: Grid | None = None) -> Labels:
-    """Labels with the file's own names, else TotalSegmentator's; turned to L, P, S and, with `grid`, sampled onto it.
+    """Labels of a .nii(.gz), .nrrd or .seg.nrrd, or of a folder with one .nii.gz a bone, as TotalSegmentator writes.
 
-    Sampling takes the nearest label. InputError when the file has no place in space, no labels, or misses the grid.
+    Named by the file (segments, label table, file names), else by TotalSegmentator's values; turned to L, P, S and, with
+    `grid`, sampled onto it by the nearest label. Layers of a Slicer segmentation become one map. InputError when the file
+    has no place in space, no labels, segments that overlap, or misses the grid.
     """
-    image = imagefile.read(Path(path))
+    path = Path(path)
+    found = _folder(path) if path.is_dir() else _file(path)
+    return found if grid is None else grids.resampled(found, grid)
+
+
+def _file(path: Path) -> Labels:
+    image = imagefile.read(path, layered=True)
+    axes, own = _place(image)
+    raw = imagefile.voxels(image, "labels")
+    if raw.min() < 0 or raw.max() > 255 or (raw.dtype.kind == "f" and not np.array_equal(raw, np.rint(raw))):
+        raise InputError(f"labels: values {raw.min():g} to {raw.max():g}: whole numbers 0 to 255 are needed")
+    values = np.zeros(own.shape, np.uint8)
+    view = grids.raw_view(values, axes)
+    if raw.ndim == 4:
+        return Labels(own, values, _layers(image.fields, raw, view))
+    view[...] = raw
+    return Labels(own, values, _names(image.fields, image.names, values))
+
+
+def _place(image: imagefile.RawImage) -> tuple[NDArray, Grid]:
+    """Directions of the raw indices and the canonical grid; InputError when the image has no place."""
     if image.affine is None:
         raise InputError("labels: the file does not say where its voxels lie in the patient")
     found = grids.from_affine(image.affine)
     if isinstance(found, str):
         raise InputError(f"labels: {found}")
-    raw = imagefile.voxels(image, "labels")
-    if raw.min() < 0 or raw.max() > 255 or (raw.dtype.kind == "f" and not np.array_equal(raw, np.rint(raw))):
-        raise InputError(f"labels: values {raw.min():g} to {raw.max():g}: whole numbers 0 to 255 are needed")
-    own = grids.canonical(found[0], found[1], image.affine[:3, 3], image.shape)
-    values = np.empty(own.shape, np.uint8)
-    grids.raw_view(values, found[0])[...] = raw
-    names = _names(image.fields, image.names, values)
-    if grid is not None and not _same(own, grid):
-        values, own = _sampled(values, own, grid), grid
+    return found[0], grids.canonical(found[0], found[1], image.affine[:3, 3], image.shape)
+
+
+def _layers(fields: Mapping[str, str], raw: NDArray, view: NDArray) -> dict[str, int]:
+    """Segments of several layers painted into one map (`view`); InputError where two of them overlap."""
+    names: dict[str, int] = {}
+    for n, (name, layer, value) in enumerate(_segments_of(fields), 1):
+        if not 0 <= layer < raw.shape[3] or name in names or n > 255:
+            raise InputError(f"labels: segment {name} is described twice or lies in layer {layer} of {raw.shape[3]}")
+        names[name] = n
+        _paint(view, raw[..., layer] == value, n, name)
+    if not names:
+        raise InputError("labels: layers without a description of their segments")
+    return names
+
+
+def _paint(view: NDArray, mask: NDArray[np.bool_], value: int, name: str) -> None:
+    """Sets free voxels of `mask`; InputError when more than OVERLAP of it is taken."""
+    taken, size = int(np.count_nonzero(mask & (view > 0))), int(np.count_nonzero(mask))
+    if taken > OVERLAP * max(size, 1):
+        raise InputError(f"labels: {taken} of {size} voxels of {name} lie in another segment too: one label per voxel is "
+                         "needed")  # fmt: skip
+    view[mask & (view == 0)] = value
+
+
+def _folder(folder: Path) -> Labels:
+    """One mask a file, named by the file; files that are no bone are left alone."""
+    files = {bonenames.bone_name(p.name[: p.name.lower().index(".nii")]): p for p in sorted(folder.iterdir())
+             if p.is_file() and p.name.lower().endswith((".nii.gz", ".nii"))}  # fmt: skip
+    files.pop(None, None)
+    if not files or len(files) > 255:
+        raise InputError(f"labels: {len(files)} files of the folder are named as bones (femur_left.nii.gz and so on)")
+    own: Grid | None = None
+    values, view, names = np.zeros(0, np.uint8), np.zeros(0, np.uint8), {}
+    for n, (name, path) in enumerate(sorted(files.items(), key=lambda item: str(item[0])), 1):
+        image = imagefile.read(path)
+        axes, place = _place(image)
+        if own is None:
+            own, values = place, np.zeros(place.shape, np.uint8)
+        elif own.shape != place.shape or not np.allclose(own.affine, place.affine, atol=1e-3):
+            raise InputError(f"labels: {name} lies on another grid than the bones before it: not of one scan")
+        view = grids.raw_view(values, axes)
+        mask = imagefile.voxels(image, "labels") > 0
+        if mask.any():
+            names[str(name)] = n
+            _paint(view, mask, n, str(name))
+    if own is None or not names:
+        raise InputError("labels: every mask of the folder is empty")
     return Labels(own, values, names)
+
+
+def sided(labels: Labels, side: Side | None = None) -> Labels:
+    """The same map with left and right told apart in bones that come without (TotalSegmentator's appendicular bones).
+
+    Two bodies at least SIDES_APART_MM apart along x are left and right; one body is of `side`, else of the only side the
+    other bones have. What stays unclear keeps its plain name.
+    """
+    from scipy import ndimage
+
+    values, names = labels.values.copy(), dict(labels.names)
+    sides = {bonenames.parted(name)[1] for name in names} - {""}
+    only = side or (sides.pop() if len(sides) == 1 else "")
+    for name in sorted(labels.names):
+        if not bonenames.CODES.get(name, ((), False))[1]:
+            continue
+        value = names[name]
+        parts, count = ndimage.label(labels.values == value)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        big = np.flatnonzero(sizes > 0.2 * sizes.max()) + 1 if count else np.array([], int)
+        x = [labels.grid.to_patient(np.argwhere(parts == n).mean(axis=0))[0] for n in big]
+        if len(big) and np.ptp(x) >= SIDES_APART_MM and len(names) < 255:
+            middle = (max(x) + min(x)) / 2
+            where = np.argwhere(parts > 0)
+            right = where[labels.grid.to_patient(where.astype(float))[:, 0] < middle]
+            other = next(v for v in range(1, 256) if v not in names.values())
+            values[tuple(right.T)] = other
+            names |= {f"{name}_left": names.pop(name), f"{name}_right": other}
+        elif only and len(big):
+            names[f"{name}_{only}"] = names.pop(name)
+    return Labels(labels.grid, values, names)
 
 
 def write_volume(volume: Volume, path: str | Path) -> None:
@@ -114,12 +203,8 @@ def _extent(mask: NDArray[np.bool_]) -> list[int]:
 
 def _names(fields: Mapping[str, str], own: Mapping[str, int], values: NDArray[np.uint8]) -> dict[str, int]:
     if own:
-        return {_plain(name): value for name, value in own.items()}
-    names: dict[str, int] = {}
-    for key, text in fields.items():
-        segment = re.fullmatch(r"Segment(\d+)_LabelValue", key)
-        if segment and text.isdigit() and fields.get(f"Segment{segment[1]}_Layer", "0") == "0":
-            names[_plain(fields.get(f"Segment{segment[1]}_Name", f"label_{text}"))] = int(text)
+        return {_called(name): value for name, value in own.items()}
+    names = {name: value for name, layer, value in _segments_of(fields) if layer == 0}
     if names:
         return names
     present = [int(v) for v in np.unique(values) if v]
@@ -128,28 +213,17 @@ def _names(fields: Mapping[str, str], own: Mapping[str, int], values: NDArray[np
     return {TOTALSEGMENTATOR.get(v, f"label_{v}"): v for v in present}
 
 
-def _plain(name: str) -> str:
-    """A name that may safely become a file name."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name.strip())[:64] or "label"
-
-
-def _same(one: Grid, two: Grid) -> bool:
-    return one.shape == two.shape and bool(np.allclose(one.affine, two.affine, atol=1e-3))
-
-
-def _sampled(values: NDArray[np.uint8], own: Grid, grid: Grid) -> NDArray[np.uint8]:
-    """Nearest label at each place of `grid`, 0 outside the map; InputError when the two do not meet."""
-    out = np.zeros(grid.shape, np.uint8)
-    plane = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape[:2]), indexing="ij"), axis=-1).reshape(-1, 2)
-    met = False
-    for k in range(grid.shape[2]):
-        at = np.column_stack([plane, np.full(len(plane), k)])
-        index = np.rint(own.to_index(grid.to_patient(at))).astype(np.int64)
-        inside = ((index >= 0) & (index < own.shape)).all(axis=1)
-        met |= bool(inside.any())
-        layer = np.zeros(len(plane), np.uint8)
-        layer[inside] = values[tuple(index[inside].T)]
-        out[:, :, k] = layer.reshape(grid.shape[:2])
-    if not met:
-        raise InputError("labels: the map and the CT lie in different places: not of the same scan")
+def _segments_of(fields: Mapping[str, str]) -> list[tuple[str, int, int]]:
+    """(name, layer, value) of each segment that a 3D Slicer segmentation describes."""
+    out = []
+    for key, text in fields.items():
+        segment = re.fullmatch(r"Segment(\d{1,5})_LabelValue", key)
+        layer = fields.get(f"Segment{segment[1]}_Layer", "0") if segment else ""
+        if segment and re.fullmatch(r"\d{1,5}", text) and re.fullmatch(r"\d{1,5}", layer):
+            out.append((_called(fields.get(f"Segment{segment[1]}_Name", f"label_{text}")), int(layer), int(text)))
     return out
+
+
+def _called(name: str) -> str:
+    """A bone's class name for what someone called it, else the name made safe for a file."""
+    return bonenames.bone_name(name) or bonenames.plain(name) or "label"

@@ -77,6 +77,18 @@ def decode(dataset: Any, frame: Frame) -> NDArray:
     return _within_bits(stored, frame)
 
 
+def plain(dataset: Any, index: int, syntax: str, number: int) -> NDArray:
+    """One frame as stored, whatever its size; InputError names the file number."""
+    from pydicom.pixels import get_decoder
+
+    try:
+        options: Any = {"raw": True, "decoding_plugin": SYNTAXES[syntax][1]}
+        return get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, index=index, **options)[0]
+    except Exception as error:
+        raise InputError(f"SEG: pixels of file {number}, frame {index + 1} ({SYNTAXES[syntax][0]}) cannot be decoded "
+                         f"({type(error).__name__})") from None  # fmt: skip
+
+
 def _within_bits(stored: NDArray, frame: Frame) -> NDArray:
     """Values that fit BitsStored, signs extended where the writer left them out; InputError where the header is wrong.
 

@@ -20,14 +20,13 @@ def referenced(path: Path) -> tuple[list[Path], list[Finding]]:
         raise InputError("CT: the DICOMDIR is too large to be one")
     try:
         data = pydicom.dcmread(io.BytesIO(path.read_bytes()), specific_tags=["DirectoryRecordSequence"])
-        records = list(data.get("DirectoryRecordSequence") or [])
+        named = [record.get("ReferencedFileID") for record in data.get("DirectoryRecordSequence") or []]
     except Exception as error:
         raise InputError(f"CT: the DICOMDIR cannot be read ({type(error).__name__}): give the folder instead") from None
     root = path.resolve().parent
     found: list[Path] = []
     absent = outside = 0
-    for record in records:
-        parts = record.get("ReferencedFileID")
+    for parts in named:
         if not parts:
             continue
         names = [parts] if isinstance(parts, str) else [str(p) for p in parts]
