@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from implantforge.stages.phantoms import hip_scene as _hip_scene
 from implantforge.stages.phantoms import knee_bones as _knee_bones
 from implantforge.stages.phantoms import knee_scene as _knee_scene
 from implantforge.stages.phantoms import knee_truth as _knee_truth
+from implantforge.stages.phantoms import leg_scene as _leg_scene
 from implantforge.stages.phantoms import paint as _paint
 from implantforge.stages.phantoms import truth as _truth
 from implantforge.stages.phantoms.bones import FemurFrame
 from implantforge.stages.phantoms.disk import write
 
-__all__ = ["FemurFrame", "Phantom", "hip", "hip_of", "knee", "write"]
+__all__ = ["FemurFrame", "Phantom", "hip", "hip_of", "knee", "leg", "write"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,25 @@ def knee(
     scene = _knee_scene.scene(drawn, frame, side, spacing_mm, scanner)
     volume, labels = _paint.paint(drawn, scene, scanner, scan_rng)
     return Phantom(volume, labels, drawn.meshes, _knee_truth.measure(drawn, frame, side, seed, spacing_mm))
+
+
+def leg(
+    seed: int, *, spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.5), noise_hu: float | None = None
+) -> Phantom:
+    """Both legs in one scan, iliac crest to 125 mm below the knees: the hip patient of that seed, its femora whole.
+
+    InputError as for hip.
+    """
+    bone_rng, scan_rng = _streams(seed, spacing_mm)
+    mesh_mm = 1.2 if max(spacing_mm[:2]) <= 1.3 else 2.0
+    drawn = _bones.draw(bone_rng, mesh_mm)
+    frames = _leg_scene.extend(drawn, bone_rng, mesh_mm)
+    scanner = _paint.draw_scanner(scan_rng, noise_hu, spacing_mm[2])
+    volume, labels = _paint.paint(drawn, _leg_scene.scene(drawn, frames, spacing_mm, scanner), scanner, scan_rng)
+    told = _truth.measure(drawn, seed, spacing_mm) | {"phantom": "leg"}
+    told["definitions"] = told["definitions"] | _knee_truth.DEFINITIONS
+    told |= {f"knee_{side}": _truth.plain(_knee_truth.knee(drawn, frames[side], side)) for side in get_args(Side)}
+    return Phantom(volume, labels, {**drawn.meshes, **drawn.cavities}, told)
 
 
 def _streams(seed: int, spacing_mm: tuple[float, float, float]) -> tuple[np.random.Generator, np.random.Generator]:

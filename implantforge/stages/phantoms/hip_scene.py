@@ -16,16 +16,20 @@ from implantforge.stages.phantoms.paint import COARSE_MM, Scanner, Scene, blend_
 LABELS = {"femur_left": 1, "femur_right": 2, "hip_left": 3, "hip_right": 4, "sacrum": 5}
 
 
-def scene(bones: Bones, spacing_mm: tuple[float, float, float], scanner: Scanner) -> Scene:
-    """How to paint a hip patient."""
-    grid, torso = field_of_view(bones, spacing_mm, scanner.fat_mm)
+def scene(
+    bones: Bones, spacing_mm: tuple[float, float, float], scanner: Scanner, bottom_mm: float | None = None
+) -> Scene:
+    """How to paint a hip patient, down to bottom_mm where that is given."""
+    grid, torso = field_of_view(bones, spacing_mm, scanner.fat_mm, bottom_mm)
     return Scene(
         LABELS, grid, torso, partial(_cancellous, bones, scanner), partial(_tissue, bones, grid, torso, scanner)
     )
 
 
-def field_of_view(bones: Bones, spacing: tuple[float, float, float], fat_mm: float) -> tuple[Grid, Array]:
-    """The CT grid, 220 mm below the lower lesser trochanter up to the iliac crest; torso centre and half axes.
+def field_of_view(
+    bones: Bones, spacing: tuple[float, float, float], fat_mm: float, bottom_mm: float | None = None
+) -> tuple[Grid, Array]:
+    """The CT grid up to the iliac crest from bottom_mm, or 220 mm below the lower trochanter; torso centre and half axes.
 
     Axes lie along the patient's; rows and columns differ in number so that a swapped axis shows.
     """
@@ -33,6 +37,7 @@ def field_of_view(bones: Bones, spacing: tuple[float, float, float], fat_mm: flo
     hips = np.concatenate([bones.meshes[name].vertices for name in PELVIS])
     femora = np.concatenate([bones.meshes[f"femur_{side}"].vertices for side in SIDES])
     bottom = min(float((bones.femur[side].trochanter + 220 * bones.femur[side].distal)[2]) for side in SIDES)
+    bottom = bottom if bottom_mm is None else bottom_mm
     top = float(hips[:, 2].max()) + 8.0
     upper = femora[femora[:, 2] > bones.femur["left"].head[2] - 80]
     lo, hi = np.minimum(hips.min(axis=0), upper.min(axis=0)), np.maximum(hips.max(axis=0), upper.max(axis=0))

@@ -241,10 +241,10 @@ def _box(femur: Array, frame: KneeFrame) -> tuple[Array, Array]:
     return low.min(axis=0) - 20, low.max(axis=0) + 20
 
 
-def draw(
-    rng: np.random.Generator, mesh_mm: float, side: Side, worn: tuple[Compartment, float]
-) -> tuple[Bones, KneeFrame]:
-    """The four bones of one knee in a random overall pose, closed and clear of each other but for a planted contact."""
+def _sample(
+    rng: np.random.Generator,
+) -> tuple[Array, FemurFrame, dict[str, Array], dict[str, NDArray[np.int32]]]:
+    """A left leg of the model: its posed femur, the femur's frame, every bone carried along, and faces."""
     shape, atlas = model.load()
     weights = rng.standard_normal(len(shape.sd)).clip(-2, 2)
     nodes = shape.nodes(weights)
@@ -253,7 +253,49 @@ def draw(
     low = raw["femur"][:, 2] < raw["femur"][:, 2].min() + 150
     turn, shift = _rigid(raw["femur"][low], femur[low])
     raw = {name: points @ turn.T + shift for name, points in raw.items()}
-    faces = {name: atlas[f"{name}_left"][1] for name in KNEE}
+    return femur, posed, raw, {name: atlas[f"{name}_left"][1] for name in KNEE}
+
+
+def below(
+    femur: Mesh, head: Array, side: Side, rng: np.random.Generator, mesh_mm: float
+) -> tuple[dict[str, Mesh], dict[str, Callable[[Array], Array]], KneeFrame, dict[str, float]]:
+    """Tibia, fibula and patella for a femur that is already drawn, scaled to its condyles: meshes and cortex by name."""
+    own = Mesh(femur.vertices - head, femur.faces)
+    own = own.mirrored_x() if side == "right" else own
+    drawn_femur, _, raw, faces = _sample(rng)
+    target, source = _frame(own.vertices), _frame(drawn_femur)
+    scale = _breadth(own.vertices, target) / _breadth(drawn_femur, source)
+    turn = _axes(target) @ _axes(source).T
+    raw = {name: scale * (points - source.middle) @ turn.T + target.middle for name, points in raw.items()}
+    seated, frame, drawn = seat(own.vertices, raw, rng, faces | {"femur": own.faces}, ("medial", 0.0))
+    carved = _carved(seated, mesh_mm, worn=False)
+    if side == "right":
+        carved = {name: mesh.mirrored_x() for name, mesh in carved.items()}
+        frame = _mirrored(FemurFrame(head, 0.0, head, head), frame)[1]
+    pose = Pose(np.eye(3), head)
+    frame = frame.moved(pose)
+    strength = float(rng.uniform(0.85, 1.15))
+    names = {name: f"{name}_{side}" for name in KNEE if name != "femur"}
+    cortex: dict[str, Callable[[Array], Array]] = {
+        full: partial(_cortex, name, strength, frame) for name, full in names.items()
+    }
+    return {full: carved[name].moved(pose) for name, full in names.items()}, cortex, frame, drawn
+
+
+def _axes(frame: KneeFrame) -> Array:
+    return np.stack([frame.out, frame.front, frame.up], axis=1)
+
+
+def _breadth(femur: Array, frame: KneeFrame) -> float:
+    """Width of the condyles."""
+    return float(np.ptp(femur[frame.above(femur) < 35] @ frame.out))
+
+
+def draw(
+    rng: np.random.Generator, mesh_mm: float, side: Side, worn: tuple[Compartment, float]
+) -> tuple[Bones, KneeFrame]:
+    """The four bones of one knee in a random overall pose, closed and clear of each other but for a planted contact."""
+    femur, posed, raw, faces = _sample(rng)
     meshes, frame, drawn = seat(femur, raw, rng, faces, worn)
     angles, offset = (
         rng.uniform(-4, 4, 3),

@@ -25,7 +25,7 @@ def scene(
     """How to paint one knee, cut through both shafts."""
     labels = {f"{name}_{side}": value for value, name in enumerate(KNEE, 1)}
     grid, leg = field_of_view(bones, frame, spacing_mm, scanner.fat_mm)
-    return Scene(labels, grid, leg, partial(_cancellous, frame, scanner), partial(_tissue, grid, scanner))
+    return Scene(labels, grid, leg, partial(cancellous, frame, scanner), partial(_tissue, grid, scanner))
 
 
 def field_of_view(
@@ -46,7 +46,7 @@ def field_of_view(
     return grid, np.array([(lo[0] + hi[0]) / 2, (front + back) / 2, (hi[0] - lo[0]) / 2 + aside, (back - front) / 2])
 
 
-def _cancellous(
+def cancellous(
     frame: KneeFrame, scanner: Scanner, name: str, points: Array, under: NDArray, grain: NDArray
 ) -> NDArray[np.float64]:
     """CT number inside the cortex: dense under the joint, sparse in the metaphyses, marrow fat down the shafts."""
@@ -70,6 +70,17 @@ def _extents(bone: NDArray[np.bool_], axis: int, origin: float) -> tuple[NDArray
     return gaussian_filter1d(low, 3.0, mode="nearest"), gaussian_filter1d(high, 3.0, mode="nearest")
 
 
+def skin(bone: NDArray[np.bool_], x: Array, y: Array, fat_mm: float) -> Float:
+    """Approximate distance to the skin of a leg that follows its bones, on the coarse lattice with axes x and y."""
+    left, right = _extents(bone, 0, float(x[0]))
+    front, back = _extents(bone, 1, float(y[0]))
+    front, back = front - _FRONT_MM, back + _BACK_MM + 0.5 * fat_mm
+    middle, depth = (front + back) / 2, np.maximum((back - front) / 2, 52)
+    centre, width = (left + right) / 2, np.maximum((right - left) / 2 + _ASIDE_MM + 0.6 * fat_mm, 50)
+    r = np.hypot((x[:, None, None] - centre) / width, (y[None, :, None] - middle) / depth)
+    return np.asarray((r - 1) * np.minimum(width, depth), dtype=np.float32)
+
+
 def _tissue(
     grid: Grid, scanner: Scanner, labels: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[Array, Float, Float]:
@@ -82,16 +93,11 @@ def _tissue(
     index = [(axes[a] - grid.pose.origin_mm[a]) / grid.spacing_mm[a] for a in range(3)]
     take = np.ix_(*(np.rint(i).astype(int).clip(0, n - 1) for i, n in zip(index, grid.shape)))
     bone = labels[take] > 0
-    left, right = _extents(bone, 0, float(low[0]))
-    front, back = _extents(bone, 1, float(low[1]))
-    front, back = front - _FRONT_MM, back + _BACK_MM + 0.5 * scanner.fat_mm
-    middle, depth = (front + back) / 2, np.maximum((back - front) / 2, 52)
-    centre, width = (left + right) / 2, np.maximum((right - left) / 2 + _ASIDE_MM + 0.6 * scanner.fat_mm, 50)
-    x, y = axes[0][:, None, None], axes[1][None, :, None]
-    body = ((np.hypot((x - centre) / width, (y - middle) / depth) - 1) * np.minimum(width, depth)).astype(np.float32)
+    body = skin(bone, axes[0], axes[1], scanner.fat_mm)
+    front = _extents(bone, 1, float(low[1]))[0] - _FRONT_MM
     away = distance_transform_edt(~bone, COARSE_MM).astype(np.float32)
     broad, fine = speckle(rng, shape, 4.0), speckle(rng, shape, 1.6)
     rind = 0.6 * scanner.fat_mm * (1 + 0.2 * broad)
-    muscle = np.maximum(np.maximum(away - 30 + 7 * broad, body + rind), 6.0 - y + front)
+    muscle = np.maximum(np.maximum(away - 30 + 7 * broad, body + rind), 6.0 - axes[1][None, :, None] + front)
     septa = 2.2 - 9.0 * np.abs(gaussian_filter(broad + 0.8 * fine, 0.6)) - 0.5 * (8 - away).clip(0)
     return low, body, np.maximum(muscle, septa).astype(np.float32)

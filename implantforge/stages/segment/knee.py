@@ -67,7 +67,7 @@ def _pooled(mask: NDArray[np.bool_], step: NDArray) -> NDArray[np.bool_]:
         shape = list(mask.shape)
         mask = mask.take(range(size[axis] * step[axis]), axis) if shape[axis] % step[axis] else mask
         shape[axis : axis + 1] = [int(size[axis]), int(step[axis])]
-        mask = mask.reshape(shape).any(axis=axis + 1)
+        mask = np.asarray(mask.reshape(shape).any(axis=axis + 1))
     return mask
 
 
@@ -131,5 +131,5 @@ def _slim(bone: NDArray[np.bool_], at: Array, cell: Array, sign: int) -> float:
         area = float(sizes.max() * cell[0] * cell[1])
         rest = float(np.sort(sizes)[:-1].sum() * cell[0] * cell[1])
         slim = SHAFT_MM2[0] < area < SHAFT_MM2[1] and np.linalg.norm(extent) < SHAFT_WIDEST_MM * 1.2
-        good += slim and rest < 0.8 * area + 200.0
+        good += int(slim and rest < 0.8 * area + 200.0)
     return good / count if count > 3 else 0.0

@@ -20,6 +20,8 @@ WIDEST_MM = 11.0
 SEARCH_MM = 4.0
 DIP_HU = 120.0
 """A valley this deep under the lower of its two rims is believed as it stands, a shallower one in proportion."""
+LEAST_EVEN = 0.25
+"""A joint space lies between two plates; a dip whose lower rim is less than this share of the higher is cancellous bone."""
 STIFFNESS = 3.0
 """Weight of bending against data: features under about 1.3 columns are smoothed away."""
 _ROUNDS = 3
@@ -174,7 +176,7 @@ def _solve(bend: csc_matrix, weight: Array, target: Array) -> Array:
 
 
 def _valley(columns: NDArray, around: Array, reach_mm: float) -> tuple[Array, Array]:
-    """Middle (in samples) of the dip of each column near `around`, and its depth under the lower rim in HU."""
+    """Middle (in samples) of each column's dip near `around`, and its depth under the lower rim in HU, less if uneven."""
     half = round((reach_mm + 3.0) / STEP_MM)
     offset = np.arange(-half, half + 1)
     index = np.clip(np.rint(around).astype(int)[:, None] + offset, 0, columns.shape[1] - 1)
@@ -187,11 +189,12 @@ def _valley(columns: NDArray, around: Array, reach_mm: float) -> tuple[Array, Ar
     left = np.where(order <= low[:, None], window, -np.inf).max(axis=1)
     right = np.where(order >= low[:, None], window, -np.inf).max(axis=1)
     quality = np.minimum(left, right) - floor
+    even = quality / np.maximum(np.maximum(left, right) - floor, 1.0)
     over = window > (floor + 0.5 * quality)[:, None]
     before = np.where(over & (order < low[:, None]), order, -1).max(axis=1)
     after = np.where(over & (order > low[:, None]), order, len(order)).min(axis=1)
     middle = (before + after) / 2.0 - half
-    return np.rint(around) + middle, quality
+    return np.rint(around) + middle, quality * ((even - LEAST_EVEN) / LEAST_EVEN).clip(0.0, 1.0)
 
 
 def _soft(profile: NDArray, height: Array, start_mm: float) -> Array:

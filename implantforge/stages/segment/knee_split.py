@@ -20,6 +20,8 @@ KNEE_BONES = {"femur": FEMUR, "tibia": TIBIA, "fibula": FIBULA, "patella": PATEL
 JOINTS = (((TIBIA, FEMUR), 9.0), ((FEMUR, PATELLA), 8.0), ((TIBIA, FIBULA), 5.0))
 """Lower and upper bone of each joint space, and how near they must come to share one (mm)."""
 _COARSE_MM = 1.3
+_AXIS_MM, _NEIGHBOUR_MM, _LEAST_MM3 = 70.0, 65.0, 800.0
+"""A shaft's middle lies this near the axis of its knee, a fibula's this near the tibia's; smaller pieces are no shafts."""
 _LEVELS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
 
 
@@ -121,8 +123,8 @@ def _rough(bone: NDArray[np.bool_], spacing_mm: Array, at_mm: Array) -> NDArray[
     level = at_mm[2] / spacing_mm[2]
     top, high = _slab(level, 38.0, 105.0, spacing_mm, bone.shape[2])
     bottom, low = _slab(level, -105.0, -58.0, spacing_mm, bone.shape[2])
-    femur = _largest(bone[:, :, top:high], 1)
-    shank = _largest(bone[:, :, bottom:low], 2)
+    femur = _largest(bone[:, :, top:high], 1, spacing_mm, at_mm)
+    shank = _largest(bone[:, :, bottom:low], 2, spacing_mm, at_mm)
     if not femur or not shank:
         raise InputError("segment: a knee was seen, but no shafts above and below it; scan 100 mm on either side")
     seeds[:, :, top:high][femur[0]] = FEMUR
@@ -137,12 +139,24 @@ def _slab(level: float, low_mm: float, high_mm: float, spacing_mm: Array, count:
     return a, b
 
 
-def _largest(mask: NDArray[np.bool_], count: int) -> list[NDArray[np.bool_]]:
-    """The largest pieces of a mask, largest first."""
-    piece, number = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6, return_N=True)
-    sizes = np.bincount(piece.ravel())
-    sizes[0] = 0
-    return [piece == n for n in np.argsort(-sizes)[:count] if sizes[n] > 0]
+def _largest(mask: NDArray[np.bool_], count: int, spacing_mm: Array, at_mm: Array) -> list[NDArray[np.bool_]]:
+    """The largest pieces of a mask, largest first: one near the axis of the knee, the others near it in turn."""
+    piece = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6)
+    if not piece.any():
+        return []
+    stats = cc3d.statistics(piece)
+    sizes = stats["voxel_counts"] * np.prod(spacing_mm)
+    middles = stats["centroids"] * spacing_mm
+    sizes[0], sizes[sizes < _LEAST_MM3] = 0.0, 0.0
+    around, chosen = at_mm, []
+    for reach in (_AXIS_MM, *[_NEIGHBOUR_MM] * (count - 1)):
+        away = np.linalg.norm((middles - around)[:, :2], axis=1)
+        best = int(np.where(away < reach, sizes, 0.0).argmax())
+        if sizes[best] <= 0.0 or away[best] >= reach:
+            break
+        chosen.append(piece == best)
+        around, sizes[best] = middles[best], 0.0
+    return chosen
 
 
 def _patella(
@@ -225,9 +239,9 @@ def _whole(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for n in range(1, len(counts)):
         if main[int(first[n])] == n:
             continue
-        box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in stats["bounding_boxes"][n])
-        own = piece[box] == n
-        ring = out[box][ndimage.binary_dilation(own) & ~own]
+        wide = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in stats["bounding_boxes"][n])
+        own = piece[wide] == n
+        ring = out[wide][ndimage.binary_dilation(own) & ~own]
         ring = ring[(ring != 0) & (ring != first[n])]
-        out[box][own] = np.bincount(ring).argmax() if len(ring) else 0
+        out[wide][own] = np.bincount(ring).argmax() if len(ring) else 0
     return out
