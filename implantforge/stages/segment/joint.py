@@ -68,9 +68,10 @@ def joint_space(smooth: NDArray[np.float32], spacing_mm: Array, head: Head, late
     found = _read(smooth, spacing_mm, head, rays)
     edge, weight = _head_edge(found, away, head.radius_mm, bend)
     clear = weight > 0.2
-    border = np.where(clear, np.maximum(found.valley_mm, edge), edge)
     fused = _bone_outside(smooth, spacing_mm, head, rays, edge) & (rays @ neck < np.cos(np.radians(FUSED_DEG)))
     covered = _closed((clear & away) | fused, rays, tree) & away
+    # rays that show neither a valley nor bone beyond look past the socket: nothing of the head may lie outside there
+    border = np.where(clear, np.maximum(found.valley_mm, edge), np.where(fused, edge, edge + 1.5))
     soft = np.where(clear & covered, found.soft_mm, np.nan)
     return JointSpace(head, rays, np.where(covered, border, np.nan), soft)
 
