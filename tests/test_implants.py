@@ -83,19 +83,6 @@ def test_surface_lies_on_the_planted_bone(patient: Any, left: Case) -> None:
     assert np.percentile(off, 95) < 0.8
 
 
-def test_half_maximum_finds_a_blurred_step_at_any_contrast() -> None:
-    from scipy.special import erf
-
-    t = np.arange(-surface.INWARD_MM, surface.OUTWARD_MM, surface.STEP_MM)
-    for high, at in ((600.0, -0.4), (1400.0, 0.0), (1800.0, 0.37)):
-        profile = 50.0 + (high - 50.0) * 0.5 * (1.0 - erf((t - at) / (np.sqrt(2.0) * 0.38)))
-        edge, seen = surface.edge_of_profiles(profile[None].astype(np.float32), t)
-        assert seen[0]
-        assert edge[0] == pytest.approx(at, abs=0.02)
-    flat = np.full((1, len(t)), 80.0, np.float32)
-    assert not surface.edge_of_profiles(flat, t)[1][0]
-
-
 def test_anatomy_finds_what_was_planted(patient: Any, left: Case) -> None:
     found, truth = left.anatomy["femur_left"], patient.truth["femur_left"]
     assert np.linalg.norm(found.at("head_center") - truth["head_center_mm"]) < 0.5

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, Mesh
+from implantforge.core import Array, Grid, Mesh
 from implantforge.kernels.crossings import crossing_parity
+from implantforge.kernels.scan import crossings
 
 
 def inside(mesh: Mesh, points_mm: Array) -> NDArray[np.bool_]:
@@ -41,3 +42,24 @@ def container(mesh: Mesh) -> Callable[[Array], NDArray[np.bool_]]:
         return out
 
     return look
+
+
+def voxels(mesh: Mesh, grid: Grid) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:
+    """The window of the grid that a closed mesh reaches, and which voxel centres of it lie inside."""
+    index = grid.to_index(mesh.vertices)
+    low = np.clip(np.floor(index.min(axis=0)).astype(int), 0, np.array(grid.shape) - 1)
+    high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, low + 1, grid.shape)
+    window = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+    corners = np.ascontiguousarray((index - low)[mesh.faces])
+    odd = np.zeros(tuple(int(n) for n in high - low), np.bool_)
+    slab = 8
+    first = np.clip(np.floor(corners[:, :, 0].min(axis=1)) // slab, 0, None).astype(int)
+    last = np.clip(np.ceil(corners[:, :, 0].max(axis=1)) // slab, 0, (odd.shape[0] - 1) // slab).astype(int)
+    count = np.maximum(last - first + 1, 0)
+    owner = np.repeat(np.arange(len(corners)), count)
+    where = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    order = np.argsort(where, kind="stable")
+    starts = np.searchsorted(where[order], np.arange((odd.shape[0] + slab - 1) // slab + 1))
+    # far below any distance of interest, and no mesh has an edge there by construction
+    crossings(corners, owner[order], starts, slab, np.array([1.3e-6, 0.7e-6]), odd)
+    return window, odd  # type: ignore[return-value]

@@ -1,0 +1,324 @@
+"""Bone edges fitted to raw voxels: a layer (marrow, cortex, flesh) behind a gaussian blur, one least-squares fit a vertex.
+
+The voxels around a normal are compared with the blurred layer at their own depth, so nothing is interpolated and the
+blur is the scanner's alone. The model after Treece et al. 2010 (Med Image Anal 14:276); the far side of thin plates and
+the bone beyond a joint space are layers of the same model.
+"""
+
+import numpy as np
+
+from implantforge.kernels.jit import helper, parallel_kernel, prange
+
+
+@helper
+def _step(table, z):  # type: ignore[no-untyped-def]
+    """Cumulative normal and its density at z, from a table over -5..5 in steps of 1/64."""
+    x = (z + 5.0) * 64.0
+    if x <= 0.0:
+        return 0.0, 0.0
+    if x >= 639.0:
+        return 1.0, 0.0
+    i = int(x)
+    rise = table[i + 1] - table[i]
+    return table[i] + (x - i) * rise, 64.0 * rise
+
+
+@helper
+def _walk(labels, own, spacing, p, n, first, last, step):  # type: ignore[no-untyped-def]
+    """Way along n from first to last (mm) to the first voxel that is not own (step < 0) or is another bone (step > 0);
+    1e9 when there is none."""
+    t = first
+    while (step > 0 and t <= last) or (step < 0 and t >= last):
+        i = int(np.floor((p[0] + t * n[0]) / spacing[0] + 0.5))
+        j = int(np.floor((p[1] + t * n[1]) / spacing[1] + 0.5))
+        k = int(np.floor((p[2] + t * n[2]) / spacing[2] + 0.5))
+        if 0 <= i < labels.shape[0] and 0 <= j < labels.shape[1] and 0 <= k < labels.shape[2]:
+            value = labels[i, j, k]
+            if (step < 0 and value != own) or (step > 0 and value != own and value != 0):
+                return t
+        t += step
+    return 1e9
+
+
+@helper
+def _gather(hu, labels, own, spacing, p, n, reach, gap, bend, ts, values, weights):  # type: ignore[no-untyped-def]
+    """Voxels around the normal: depth t (mm, outward), HU and weight; returns how many. reach = (inward, outward) mm."""
+    a = 0
+    for c in range(3):
+        if abs(n[c]) / spacing[c] > abs(n[a]) / spacing[a]:
+            a = c
+    b, c = (a + 1) % 3, (a + 2) % 3
+    rate = n[a] / spacing[a]
+    at = p[a] / spacing[a]
+    lo, hi = at - reach[0] * rate, at + reach[1] * rate
+    if lo > hi:
+        lo, hi = hi, lo
+    count = 0
+    index = np.empty(3, np.int64)
+    for layer in range(max(int(np.ceil(lo)), 0), min(int(np.floor(hi)), hu.shape[a] - 1) + 1):
+        t0 = (layer - at) / rate
+        ub, uc = (p[b] + t0 * n[b]) / spacing[b], (p[c] + t0 * n[c]) / spacing[c]
+        ib, ic = int(np.floor(ub)), int(np.floor(uc))
+        index[a] = layer
+        for q in range(4):
+            index[b], index[c] = ib + (q & 1), ic + (q >> 1)
+            weight = (1.0 - abs(index[b] - ub)) * (1.0 - abs(index[c] - uc))
+            if weight < 0.02 or index[b] < 0 or index[c] < 0:
+                continue
+            if index[b] >= hu.shape[b] or index[c] >= hu.shape[c]:
+                continue
+            t, square = 0.0, 0.0
+            for d in range(3):
+                way = index[d] * spacing[d] - p[d]
+                t += way * n[d]
+                square += way * way
+            t += 0.5 * bend * max(square - t * t, 0.0)
+            if t < -reach[0] or t > reach[1] or t > gap + 0.4:
+                continue
+            ts[count] = t
+            values[count] = hu[index[0], index[1], index[2]]
+            weights[count] = weight
+            count += 1
+    return count
+
+
+@helper
+def _model(table, x, t, use, slope):  # type: ignore[no-untyped-def]
+    """HU at depth t and its slope by the parameters x = edge, ln cortex thickness, marrow, cortex, flesh, far edge,
+    next bone's edge, next bone's level, ln blur."""
+    s, thick = np.exp(x[8]), np.exp(x[1])
+    far, near = use[5] > 0, use[6] > 0
+    solid = far and 2.0 * thick >= x[0] - x[5]
+    outer, outer_d = _step(table, (t - x[0]) / s)
+    inner, inner_d = 0.0, 0.0
+    back, back_d, rear, rear_d = 1.0, 0.0, 1.0, 0.0
+    if not solid:
+        inner, inner_d = _step(table, (t - x[0] + thick) / s)
+        if far:
+            back, back_d = _step(table, (t - x[5] - thick) / s)
+    if far:
+        rear, rear_d = _step(table, (t - x[5]) / s)
+    marrow = 0.0 if solid else back - inner
+    flesh = outer + 1.0 - rear
+    cortex = 1.0 - marrow - flesh
+    step_in, step_out = x[3] - x[2], x[4] - x[3]
+    slope[0] = -(step_in * inner_d + step_out * outer_d) / s
+    slope[1] = step_in * (inner_d + back_d) * thick / s
+    slope[2], slope[3], slope[4] = marrow, cortex, flesh
+    slope[5] = (step_out * rear_d + step_in * back_d) / s
+    slope[8] = -(step_in * inner_d * (t - x[0] + thick) + step_out * outer_d * (t - x[0])) / s
+    slope[8] += (step_in * back_d * (t - x[5] - thick) + step_out * rear_d * (t - x[5])) / s
+    slope[6] = slope[7] = 0.0
+    value = x[2] * marrow + x[3] * cortex + x[4] * flesh
+    if near:
+        beyond, beyond_d = _step(table, (t - x[6]) / s)
+        value += (x[7] - x[4]) * beyond
+        slope[4] -= beyond
+        slope[6] = -(x[7] - x[4]) * beyond_d / s
+        slope[7] = beyond
+        slope[8] -= (x[7] - x[4]) * beyond_d * (t - x[6]) / s
+    return value
+
+
+@helper
+def _normal(table, x, mean, tight, use, ts, values, weights, count, matrix, right, slope):  # type: ignore[no-untyped-def]
+    """Cost at x; fills the normal matrix and right side (data and prior) when matrix is not empty."""
+    build = matrix.shape[0] > 0
+    cost = 0.0
+    if build:
+        matrix[:] = 0.0
+        right[:] = 0.0
+    for v in range(count):
+        miss = values[v] - _model(table, x, ts[v], use, slope)
+        cost += weights[v] * miss * miss
+        if build:
+            for r in range(9):
+                if use[r] > 0:
+                    w = weights[v] * slope[r]
+                    right[r] += w * miss
+                    for c in range(r + 1):
+                        matrix[r, c] += w * slope[c]
+    for r in range(9):
+        off = mean[r] - x[r]
+        cost += tight[r] * off * off * use[r]
+        if build:
+            right[r] += tight[r] * off * use[r]
+            matrix[r, r] += tight[r] * use[r]
+    return cost
+
+
+@helper
+def _solve(matrix, use, damp, right, factor, out):  # type: ignore[no-untyped-def]
+    """out = damped solution by Cholesky over the parameters in use; False when the matrix is not positive."""
+    for r in range(9):
+        out[r] = 0.0
+        if use[r] == 0:
+            continue
+        for c in range(r + 1):
+            if use[c] == 0:
+                continue
+            total = matrix[r, c] * (1.0 + damp if r == c else 1.0)
+            for m in range(c):
+                if use[m] > 0:
+                    total -= factor[r, m] * factor[c, m]
+            if r == c:
+                if total <= 0.0:
+                    return False
+                factor[r, r] = np.sqrt(total)
+            else:
+                factor[r, c] = total / factor[c, c]
+    for r in range(9):
+        if use[r] > 0:
+            total = right[r]
+            for m in range(r):
+                if use[m] > 0:
+                    total -= factor[r, m] * out[m]
+            out[r] = total / factor[r, r]
+    for q in range(9):
+        r = 8 - q
+        if use[r] > 0:
+            total = out[r]
+            for m in range(r + 1, 9):
+                if use[m] > 0:
+                    total -= factor[m, r] * out[m]
+            out[r] = total / factor[r, r]
+    return True
+
+
+@helper
+def _descend(table, x, mean, tight, use, ts, values, weights, count, rounds, matrix, right, factor, move, trial, slope):  # type: ignore[no-untyped-def]
+    """Levenberg-Marquardt from x, in place; returns the cost."""
+    none = matrix[:0]
+    damp = 1e-2
+    cost = _normal(table, x, mean, tight, use, ts, values, weights, count, matrix, right, slope)
+    for _ in range(rounds):
+        if not _solve(matrix, use, damp, right, factor, move):
+            break
+        for r in range(9):
+            trial[r] = x[r] + move[r]
+        trial[1] = min(max(trial[1], -1.6), 2.3)
+        trial[8] = min(max(trial[8], -2.0), 1.5)
+        fresh = _normal(table, trial, mean, tight, use, ts, values, weights, count, none, right, slope)
+        if fresh < cost:
+            small = abs(trial[0] - x[0]) < 2e-3 and cost - fresh < 1e-3 * cost
+            x[:] = trial
+            damp *= 0.2
+            cost = _normal(table, x, mean, tight, use, ts, values, weights, count, matrix, right, slope)
+            if small:
+                break
+        else:
+            damp = max(10.0 * damp, 1e-2)
+            if damp > 1e4:
+                break
+    return cost
+
+
+@helper
+def _guess(ts, values, count, x):  # type: ignore[no-untyped-def]
+    """Edge, thickness and cortex level put into x by half-maximum over bins of 0.5 mm, where they show."""
+    total, many = np.zeros(24), np.zeros(24)
+    for v in range(count):
+        q = min(max(int((ts[v] + 6.0) * 2.0), 0), 23)
+        total[q] += values[v]
+        many[q] += 1.0
+    peak, where = -1e9, -1
+    for q in range(6, 14):
+        if many[q] > 0 and total[q] / many[q] > peak:
+            peak, where = total[q] / many[q], q
+    low = peak
+    for q in range(where + 1, 24):
+        if many[q] > 0 and where >= 0:
+            low = min(low, total[q] / many[q])
+    if where < 0 or peak - low < 60.0:
+        return
+    half = 0.5 * (peak + low)
+    ends = np.zeros(2)
+    for way in range(2):
+        last, at = peak, 0.5 * where - 5.75
+        ends[way] = 9.0 if way == 0 else -9.0
+        q = where
+        while 0 < q < 23:
+            q += 1 if way == 0 else -1
+            if many[q] > 0:
+                now = total[q] / many[q]
+                if now < half:
+                    ends[way] = at + (last - half) / max(last - now, 1.0) * (0.5 * q - 5.75 - at)
+                    break
+                last, at = now, 0.5 * q - 5.75
+    if ends[0] < 8.0:
+        x[0] = min(max(ends[0], -1.8), 1.8)
+        x[3] = max(peak, 300.0)
+        x[1] = np.log(min(max(ends[0] - ends[1] - 0.4, 0.8), 4.5))
+
+
+@parallel_kernel
+def fit_edges(
+    hu, labels, own, spacing, points, normals, bend, blur, reach, noise, mean, tight, rounds, search, table, out
+):  # type: ignore[no-untyped-def]
+    """out (n,19) of the layer fitted at points (n,3) mm along normals: parameters 0-8 as in _model, variance of the edge,
+    cortex and its variance by the scan alone, flesh and its variance likewise, residual over noise, voxels read, way to
+    the next bone's label and to the far side's (1e9: none), variance of ln blur.
+
+    hu int16, labels uint8 [i,j,k]; bend (n,) mean curvature 1/mm; blur (3,) standard deviation along the axes, mm;
+    reach (2,) mm; noise (3,) HU: of a voxel, of marrow structure, of soft tissue; mean, tight (n,9) prior and its
+    inverse variance (ln blur: tight >= 0 frees it, < 0 holds it); rounds of descent; search: guess the edge first.
+    """
+    for v in prange(len(points)):
+        p, n = points[v], normals[v]
+        ts, values, weights = np.empty(400), np.empty(400), np.empty(400)
+        x, trial, move, right, slope = np.empty(9), np.empty(9), np.empty(9), np.empty(9), np.empty(9)
+        matrix, factor = np.zeros((9, 9)), np.zeros((9, 9))
+        centre, pull, use = mean[v].copy(), tight[v].copy(), np.ones(9, np.int64)
+        gap = _walk(labels, own, spacing, p, n, 0.15, reach[1] + 1.2, 0.2)
+        far = _walk(labels, own, spacing, p, n, -0.9, -reach[0] - 0.6, -0.2)
+        count = _gather(hu, labels, own, spacing, p, n, reach, gap, bend[v], ts, values, weights)
+        for q in range(count):
+            t = ts[q]
+            inner, outer = min(max((-t - 1.2) / 2.0, 0.0), 1.0), min(max((t - 0.8) / 1.2, 0.0), 1.0)
+            weights[q] /= noise[0] ** 2 + (noise[1] * inner) ** 2 + (noise[2] * outer) ** 2
+        centre[8] = 0.0
+        for c in range(3):
+            centre[8] += (blur[c] * n[c]) ** 2
+        centre[8] = 0.5 * np.log(centre[8])
+        use[8] = int(pull[8] >= 0.0)
+        pull[8] = max(pull[8], 0.0)
+        use[5] = int(far < 1e8)
+        use[6] = use[7] = int(gap < 1e8)
+        pixel = 0.0
+        for c in range(3):
+            pixel += abs(n[c]) * spacing[c]
+        centre[5], pull[5] = far + 0.1, 1.0 / (0.5 * pixel) ** 2
+        centre[6], pull[6] = gap - 0.1, 1.0 / (0.5 * pixel) ** 2
+        centre[7], pull[7] = centre[3], 1.0 / 400.0**2
+        x[:] = centre
+        if search:
+            _guess(ts, values, count, x)
+            if use[6] > 0:
+                x[0] = min(x[0], 0.5 * gap)
+        cost = _descend(
+            table, x, centre, pull, use, ts, values, weights, count, rounds, matrix, right, factor, move, trial, slope
+        )
+        for c in range(9):
+            out[v, c] = x[c]
+        total = 0.0
+        for q in range(count):
+            total += weights[q] * noise[0] ** 2
+        out[v, 14], out[v, 15], out[v, 16], out[v, 17] = cost / max(total, 1e-9), count, gap, far
+        trial[:] = 0.0
+        trial[0] = 1.0
+        out[v, 9] = move[0] if _solve(matrix, use, 0.0, trial, factor, move) else 1e9
+        trial[0], trial[8] = 0.0, 1.0
+        out[v, 18] = move[8] if use[8] > 0 and _solve(matrix, use, 0.0, trial, factor, move) else 1e9
+        # what the scan alone says of cortex and flesh: one step without what was expected of them and of the thickness
+        for r in (1, 3, 4):
+            matrix[r, r] += 1e-9 - pull[r]
+            right[r] -= pull[r] * (centre[r] - x[r])
+        for m in range(2):
+            r = 3 + m
+            out[v, 10 + 2 * m], out[v, 11 + 2 * m] = x[r], 1e9
+            trial[:] = 0.0
+            trial[r] = 1.0
+            if _solve(matrix, use, 0.0, trial, factor, move) and move[r] < 1e6:
+                out[v, 11 + 2 * m] = move[r]
+                if _solve(matrix, use, 0.0, right, factor, move):
+                    out[v, 10 + 2 * m] = x[r] + move[r]

@@ -1,0 +1,160 @@
+"""Triangles in a grid of cells: distance to the nearest one within a limit, and triangles that pass through each other."""
+
+import numpy as np
+
+from implantforge.kernels.jit import helper, parallel_kernel, prange
+
+
+@helper
+def _to_triangle(px, py, pz, a, b, c):  # type: ignore[no-untyped-def]
+    """Squared distance from a point to a triangle, by the region the point projects to (Ericson 2005, 5.1.5)."""
+    abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    apx, apy, apz = px - a[0], py - a[1], pz - a[2]
+    d1, d2 = abx * apx + aby * apy + abz * apz, acx * apx + acy * apy + acz * apz
+    bpx, bpy, bpz = px - b[0], py - b[1], pz - b[2]
+    d3, d4 = abx * bpx + aby * bpy + abz * bpz, acx * bpx + acy * bpy + acz * bpz
+    cpx, cpy, cpz = px - c[0], py - c[1], pz - c[2]
+    d5, d6 = abx * cpx + aby * cpy + abz * cpz, acx * cpx + acy * cpy + acz * cpz
+    va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
+    if d1 <= 0 and d2 <= 0:
+        v, w = 0.0, 0.0
+    elif d3 >= 0 and d4 <= d3:
+        v, w = 1.0, 0.0
+    elif d6 >= 0 and d5 <= d6:
+        v, w = 0.0, 1.0
+    elif vc <= 0 and d1 >= 0 and d3 <= 0:
+        v, w = d1 / (d1 - d3), 0.0
+    elif vb <= 0 and d2 >= 0 and d6 <= 0:
+        v, w = 0.0, d2 / (d2 - d6)
+    elif va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
+        w = (d4 - d3) / ((d4 - d3) + (d5 - d6))
+        v = 1.0 - w
+    else:
+        total = va + vb + vc
+        v, w = vb / total, vc / total
+    x, y, z = apx - v * abx - w * acx, apy - v * aby - w * acy, apz - v * abz - w * acz
+    return x * x + y * y + z * z
+
+
+@parallel_kernel
+def cell_boxes(corners, low, size, shape, margin, boxes):  # type: ignore[no-untyped-def]
+    """boxes (m,6) = first and last cell along each axis that triangles (m,3,3), margin wider, reach."""
+    for f in prange(len(corners)):
+        t = corners[f]
+        for a in range(3):
+            lo = min(t[0, a], t[1, a], t[2, a]) - margin - low[a]
+            hi = max(t[0, a], t[1, a], t[2, a]) + margin - low[a]
+            boxes[f, a] = min(max(int(np.floor(lo / size)), 0), shape[a] - 1)
+            boxes[f, 3 + a] = min(max(int(np.floor(hi / size)), 0), shape[a] - 1)
+
+
+@parallel_kernel
+def near_triangle(corners, held, start, low, size, shape, points, limit, out):  # type: ignore[no-untyped-def]
+    """out (n,) = distance from points (n,3) to the nearest triangle, `limit` where none is nearer. held[start[c]:
+    start[c+1]] are the triangles that reach cell c within limit."""
+    for v in prange(len(points)):
+        p = points[v]
+        best = limit * limit
+        i, j, k = (
+            int(np.floor((p[0] - low[0]) / size)),
+            int(np.floor((p[1] - low[1]) / size)),
+            int(np.floor((p[2] - low[2]) / size)),
+        )
+        if 0 <= i < shape[0] and 0 <= j < shape[1] and 0 <= k < shape[2]:
+            cell = (i * shape[1] + j) * shape[2] + k
+            for q in range(start[cell], start[cell + 1]):
+                t = corners[held[q]]
+                d = _to_triangle(p[0], p[1], p[2], t[0], t[1], t[2])
+                if d < best:
+                    best = d
+        out[v] = np.sqrt(best)
+
+
+@helper
+def _pierces(p, q, a, b, c):  # type: ignore[no-untyped-def]
+    """Whether the segment p-q passes through triangle a b c (Moeller and Trumbore 1997), borders included."""
+    dx, dy, dz = q[0] - p[0], q[1] - p[1], q[2] - p[2]
+    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    hx, hy, hz = dy * vz - dz * vy, dz * vx - dx * vz, dx * vy - dy * vx
+    det = ux * hx + uy * hy + uz * hz
+    if det == 0.0:
+        return False
+    sx, sy, sz = p[0] - a[0], p[1] - a[1], p[2] - a[2]
+    u = (sx * hx + sy * hy + sz * hz) / det
+    if u < 0.0 or u > 1.0:
+        return False
+    gx, gy, gz = sy * uz - sz * uy, sz * ux - sx * uz, sx * uy - sy * ux
+    v = (dx * gx + dy * gy + dz * gz) / det
+    if v < 0.0 or u + v > 1.0:
+        return False
+    t = (vx * gx + vy * gy + vz * gz) / det
+    return 0.0 <= t <= 1.0
+
+
+@helper
+def _crosses(points, f, g):  # type: ignore[no-untyped-def]
+    """Whether faces f and g (three vertex numbers each) meet outside the vertices they share."""
+    shared = 0
+    for r in range(3):
+        for s in range(3):
+            if f[r] == g[s]:
+                shared += 1
+    if shared >= 2:
+        return False
+    for turn in range(2):
+        one, two = (f, g) if turn == 0 else (g, f)
+        a, b, c = points[two[0]], points[two[1]], points[two[2]]
+        for r in range(3):
+            p, q = one[r], one[(r + 1) % 3]
+            touching = False
+            for s in range(3):
+                if two[s] == p or two[s] == q:
+                    touching = True
+            if not touching and _pierces(points[p], points[q], a, b, c):
+                return True
+    return False
+
+
+@helper
+def _folded(points, f, g):  # type: ignore[no-untyped-def]
+    """Whether two faces that share an edge lie on each other."""
+    shared = 0
+    for r in range(3):
+        for s in range(3):
+            if f[r] == g[s]:
+                shared += 1
+    if shared != 2:
+        return False
+    a, b, c = points[f[0]], points[f[1]], points[f[2]]
+    d, e, h = points[g[0]], points[g[1]], points[g[2]]
+    n, m = np.cross(b - a, c - a), np.cross(e - d, h - d)
+    return np.dot(n, m) < -0.9999 * np.sqrt(np.dot(n, n) * np.dot(m, m))
+
+
+@parallel_kernel
+def self_crossing(points, faces, boxes, held, start, shape, out):  # type: ignore[no-untyped-def]
+    """out (m,) = whether a face passes through, or folds flat onto, another one. boxes (m,6), held and start as from
+    cell_boxes."""
+    for f in prange(len(faces)):
+        found = False
+        mine, box = faces[f], boxes[f]
+        for i in range(box[0], box[3] + 1):
+            for j in range(box[1], box[4] + 1):
+                for k in range(box[2], box[5] + 1):
+                    cell = (i * shape[1] + j) * shape[2] + k
+                    for q in range(start[cell], start[cell + 1]):
+                        g = held[q]
+                        if found or g == f:
+                            continue
+                        apart = False
+                        for a in range(3):
+                            lo = min(points[mine[0], a], points[mine[1], a], points[mine[2], a])
+                            hi = max(points[mine[0], a], points[mine[1], a], points[mine[2], a])
+                            u, v, w = points[faces[g, 0], a], points[faces[g, 1], a], points[faces[g, 2], a]
+                            if max(u, v, w) < lo or min(u, v, w) > hi:
+                                apart = True
+                        if not apart and (_crosses(points, mine, faces[g]) or _folded(points, mine, faces[g])):
+                            found = True
+        out[f] = found

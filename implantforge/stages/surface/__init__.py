@@ -1,0 +1,49 @@
+"""Bone surfaces at sub-voxel precision: every vertex lies where a blurred layer of cortex fits the voxels around it.
+
+The label gives topology; position comes from the CT: a layer (marrow, cortex, flesh) behind the scan's own blur is fitted
+at every vertex, so thin cortex is not moved outward by partial volume (after Treece et al. 2010, Med Image Anal 14:276).
+Each vertex carries one standard deviation in mm, calibrated on phantoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from implantforge.core import Labels, Mesh, Volume
+from implantforge.stages.surface.blur import Sharpness, sharpness
+from implantforge.stages.surface.finishing import Surface, finished
+from implantforge.stages.surface.labelling import relabel
+from implantforge.stages.surface.start import start
+
+__all__ = ["SIMPLIFY_MM", "Sharpness", "Surface", "bone", "bones", "one", "relabel", "sharpness"]
+
+SIMPLIFY_MM = 0.03
+"""Default bound of the two-sided distance between the simplified and the full surface."""
+
+
+def bone(volume: Volume, labels: Labels, name: str) -> Mesh:
+    """Closed, outward-facing surface of one labelled bone in LPS mm, not simplified.
+
+    Ends cut by the scan stay flat. Raises InputError for a bone not in the labels, GeometryError for an empty one.
+    """
+    return one(volume, labels, name, simplify_mm=0.0).mesh
+
+
+def one(
+    volume: Volume, labels: Labels, name: str, *, simplify_mm: float = SIMPLIFY_MM, sharp: Sharpness | None = None
+) -> Surface:
+    """Surface of one bone with its uncertainty; sharp is what `sharpness` found for this scan, if it was asked before.
+
+    Where two bones touch, the label's border stands, with a larger sigma. Raises as `bone` does.
+    """
+    first = start(volume, labels, name)
+    return finished(volume, first, sharp or sharpness(volume, labels), simplify_mm)
+
+
+def bones(
+    volume: Volume, labels: Labels, names: Iterable[str] | None = None, *, simplify_mm: float = SIMPLIFY_MM
+) -> dict[str, Surface]:
+    """Surfaces of the named bones (all in the labels when None), in the order of their names."""
+    wanted = sorted(labels.names) if names is None else sorted(names)
+    sharp = sharpness(volume, labels)
+    return {name: one(volume, labels, name, simplify_mm=simplify_mm, sharp=sharp) for name in wanted}

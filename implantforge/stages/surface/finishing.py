@@ -1,0 +1,108 @@
+"""From settled vertices to a surface that may be handed on: no self-crossings, few triangles, sigma, a description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from implantforge.core import Array, GeometryError, Mesh, Volume
+from implantforge.core.space import frozen
+from implantforge.geom import edges, measure, nearby
+from implantforge.stages.surface.blur import Sharpness
+from implantforge.stages.surface.fitting import Found, settle
+from implantforge.stages.surface.skin import Skin
+from implantforge.stages.surface.start import Start
+
+MODEL = 1.3
+"""Sigma over the fit's own standard error, from sampled phantoms and a real subject's bones (benchmarks surface)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """mesh: closed, outward, LPS mm. sigma_mm (n,): one standard deviation of each vertex along the normal. seen (n,):
+    whether the scan shows an edge there; elsewhere the neighbours and the label decide. cut: ends at the scan's border.
+    bound_mm: measured two-sided distance to the surface before simplification."""
+
+    name: str
+    mesh: Mesh
+    sigma_mm: Array
+    seen: NDArray[np.bool_]
+    cut: bool
+    bound_mm: float
+    sharp: Sharpness
+
+    def describe(self) -> dict[str, Any]:
+        """What mesh.json says of it: plain numbers."""
+        return {
+            "volume_mm3": round(self.mesh.volume_mm3, 3),
+            "area_mm2": round(self.mesh.area_mm2, 3),
+            "watertight": measure.is_manifold(self.mesh) and self.mesh.volume_mm3 > 0,
+            "self_crossings": int(nearby.crossing_faces(self.mesh).sum()),
+            "vertices": len(self.mesh.vertices),
+            "triangles": len(self.mesh.faces),
+            "simplification_bound_mm": round(self.bound_mm, 5),
+            "sigma_median_mm": round(float(np.median(self.sigma_mm)), 4),
+            "sigma_p95_mm": round(float(np.percentile(self.sigma_mm, 95)), 4),
+            "no_edge_share": round(float(1.0 - self.seen.mean()), 5),
+            "cut_by_scan": self.cut,
+            "blur_mm": [round(float(b), 4) for b in self.sharp.blur_mm],
+            "blur_measured": self.sharp.edges > 0,
+            "noise_hu": round(float(self.sharp.noise_hu), 2),
+        }
+
+
+def finished(volume: Volume, first: Start, sharp: Sharpness, simplify_mm: float) -> Surface:
+    """The whole way for one bone; GeometryError when the surface cannot be made closed and outward."""
+    skin = Skin(first.faces, len(first.vertices))
+    spacing = volume.grid.spacing_mm
+    scan = edges.Scan(first.volume.hu, first.labels, first.own, spacing, sharp.blur_mm, sharp.noise_hu)
+    found = settle(first, skin, scan)
+    sigma = sigma_mm(skin, found, first, spacing)
+    vertices, strayed = untangle(found.vertices, skin)
+    sigma = np.hypot(sigma, strayed)
+    mesh = Mesh(first.volume.grid.pose.apply(vertices), first.faces)
+    if mesh.volume_mm3 <= 0:
+        raise GeometryError(f"surface: {first.name} came out inside out ({mesh.volume_mm3:.0f} mm3)")
+    seen, bound = found.seen, 0.0
+    if simplify_mm > 0:
+        fewer, bound = nearby.simplify_within(mesh, simplify_mm)
+        near = cKDTree(mesh.vertices).query(fewer.vertices)[1]
+        mesh, sigma, seen = fewer, np.hypot(sigma[near], 0.4 * bound), seen[near]
+    return Surface(first.name, mesh, frozen(sigma, (-1,)), seen, bool(first.cut.any()), bound, sharp)
+
+
+def sigma_mm(skin: Skin, found: Found, first: Start, spacing_mm: Array) -> Array:
+    """One standard deviation (n,): the fit's own error times its misfit, averaged (in logarithms) over two rings.
+
+    A vertex without an edge is as uncertain as a fifth of the voxel it lies in more than those around it; the flat end
+    of a bone cut by the scan as half the voxel.
+    """
+    normals = skin.normals(found.vertices)
+    pixel = np.abs(normals) @ spacing_mm
+    error = np.log(found.fitted.variance * np.maximum(found.fitted.residual, 0.7))
+    error = skin.spread(np.where(found.seen, error, 0.0), found.seen + 1e-9, 2)
+    sigma = MODEL * np.exp(0.5 * error)
+    sigma = np.where(found.seen, sigma, np.hypot(np.minimum(sigma, 0.5), 0.2 * pixel))
+    return np.where(first.cut, 0.5 * pixel, np.clip(sigma, 0.005, 2.0))
+
+
+def untangle(vertices: Array, skin: Skin) -> tuple[Array, Array]:
+    """Vertices with self-crossings smoothed away, and how far (n,) each was moved for it. GeometryError when ten
+    rounds, each a ring wider, do not do it."""
+    start = vertices
+    for number in range(10):
+        wrong = nearby.crossing_faces(Mesh(vertices, skin.faces))
+        if not wrong.any():
+            return vertices, np.linalg.norm(vertices - start, axis=1)
+        touched = np.zeros(skin.count)
+        touched[skin.faces[wrong].ravel()] = 1.0
+        for _ in range(1 + number // 2):
+            touched = np.minimum(touched + skin.mean(touched), 1.0)
+        touched = (touched > 0)[:, None]
+        for _ in range(2):
+            vertices = np.where(touched, 0.3 * vertices + 0.7 * skin.mean(vertices), vertices)
+    raise GeometryError(f"surface: {int(wrong.sum())} faces still cross each other; the label is too ragged there")

@@ -1,0 +1,67 @@
+"""The first surface of a bone: crop, largest piece, softened label, and which vertices lie on the border of the scan."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import marching_cubes
+
+from implantforge.core import Array, GeometryError, Labels, Volume
+
+MARGIN_MM = 6.0
+
+
+class Start(NamedTuple):
+    """A box of the scan around one bone and the first closed surface in the box's own frame (index times spacing)."""
+
+    name: str
+    volume: Volume
+    labels: NDArray[np.uint8]
+    own: int
+    vertices: Array
+    faces: NDArray[np.int32]
+    cut: NDArray[np.bool_]
+
+
+def start(volume: Volume, labels: Labels, name: str) -> Start:
+    """Softened label of the bone's largest piece; GeometryError when it has no voxel, InputError for an unknown name."""
+    mask = labels.mask(name)
+    box = ndimage.find_objects(mask.view(np.uint8), max_label=1)[0] if mask.any() else None
+    if box is None:
+        raise GeometryError(f"surface: {name} has no voxel")
+    spacing = volume.grid.spacing_mm
+    margin = np.ceil(MARGIN_MM / spacing).astype(int)
+    low = tuple(max(0, s.start - m) for s, m in zip(box, margin))
+    high = tuple(min(n, s.stop + m) for s, m, n in zip(box, margin, mask.shape))
+    window = tuple(slice(a, b) for a, b in zip(low, high))
+    crop = volume.crop(low, high)  # type: ignore[arg-type]
+    values = labels.values[window]
+    mask = mask[window]
+    pieces, count = ndimage.label(mask)
+    if count > 1:
+        crumbs = mask & (pieces != 1 + int(np.bincount(pieces.ravel())[1:].argmax()))
+        values = np.where(crumbs, np.uint8(0), values)
+        mask = mask & ~crumbs
+    del pieces
+    vertices, faces = _first(mask, spacing)
+    own = labels.names[name]
+    index = vertices / spacing + np.array(low)
+    cut: NDArray[np.bool_] = np.any((index < 0.6) | (index > np.array(volume.grid.shape) - 1.6), axis=1)
+    return Start(name, crop, np.ascontiguousarray(values), own, vertices, faces, cut)
+
+
+def _first(mask: NDArray[np.bool_], spacing_mm: Array) -> tuple[Array, NDArray[np.int32]]:
+    """Closed surface of the softened mask, mm; one voxel of padding closes bones cut by the scan."""
+    soft = np.pad(mask, 2).astype(np.float32)
+    soft[:, :, 1], soft[:, :, -2] = soft[:, :, 2], soft[:, :, -3]
+    soft[:, 1], soft[:, -2] = soft[:, 2], soft[:, -3]
+    soft[1], soft[-2] = soft[2], soft[-3]
+    soft = ndimage.gaussian_filter(soft, np.clip(0.6 / spacing_mm, 0.6, 1.2), truncate=3.0)
+    for axis in range(3):
+        soft[(slice(None),) * axis + ([0, 1, -2, -1],)] = 0.0
+    soft[soft == 0.5] = 0.5001
+    vertices, faces, _, _ = marching_cubes(soft, 0.5, gradient_direction="ascent")
+    return (vertices.astype(np.float64) - 2.0) * spacing_mm, np.ascontiguousarray(faces, dtype=np.int32)
