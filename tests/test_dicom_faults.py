@@ -14,7 +14,7 @@ from implantforge.core import InputError, Volume
 from implantforge.stages import dicom
 
 ALL = list(catalogue())
-SAMPLE = ALL[::14]
+SAMPLE = ALL[::18]
 
 
 def test_there_are_enough_faults() -> None:

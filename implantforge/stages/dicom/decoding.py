@@ -63,6 +63,8 @@ def decode(dataset: Any, frame: Frame) -> NDArray:
         )
     name, plugin, _ = SYNTAXES[frame.syntax]
     try:
+        if not frame.photometric:  # one sample a pixel was checked: grey is what is left
+            dataset.PhotometricInterpretation = "MONOCHROME2"
         decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
         # Unused bits are looked at below: masking them would turn metal into soft tissue where BitsStored is too small.
         options: Any = {"raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
