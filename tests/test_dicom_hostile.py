@@ -14,7 +14,7 @@ from pydicom.fileset import FileSet
 from series import encoded, make_series, twin, write_folder, write_zip
 
 from implantforge.core import InputError
-from implantforge.stages import dicom
+from implantforge.stages import dicom, labels
 from implantforge.stages.dicom import sources
 
 
@@ -120,6 +120,66 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     (folder / "loop").symlink_to(folder, target_is_directory=True)
     report = dicom.load(folder).report
     assert report.verdict == "accepted" and "1 links that lead out" in " ".join(report.notes)
+
+
+def test_zip_in_a_zip_is_named(tmp_path: Path) -> None:
+    inner = write_zip(tmp_path / "inner.zip", make_series(shape=(132, 128, 6)))
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(inner, "a/inner.zip")
+    for verb in (dicom.load, dicom.survey):
+        with pytest.raises(InputError, match="zips within: unpack them first"):
+            verb(tmp_path / "outer.zip")
+
+
+def test_detached_header_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.nhdr").write_text("NRRD0005\ntype: int16\ndimension: 3\nsizes: 4 4 4\ndata file: a.raw\n\n")
+    for verb in (dicom.load, dicom.survey, labels.read):
+        with pytest.raises(InputError, match=r"detached \.nhdr"):
+            verb(tmp_path / "a.nhdr")
+
+
+def test_zip_members_that_overlap_cannot_multiply(tmp_path: Path) -> None:
+    """One kernel of data named by many entries of the directory: the sum of what they claim is bounded."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(30 << 20))
+        first = archive.infolist()[0]
+        for n in range(400):
+            twin_entry = zipfile.ZipInfo(f"b{n}")
+            for name in ("compress_type", "CRC", "compress_size", "file_size", "header_offset", "flag_bits"):
+                setattr(twin_entry, name, getattr(first, name))
+            archive.filelist.append(twin_entry)
+    began = time.perf_counter()
+    with pytest.raises(InputError, match="GB in all"):
+        dicom.load(path)
+    assert time.perf_counter() - began < 5.0
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    for n in range(100_000):
+        if n % 1000 == 0:
+            (folder / str(n)).mkdir(parents=True)
+        (folder / str(n // 1000 * 1000) / f"{n}").write_bytes(b"x")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for n in range(100_000):
+            archive.writestr(str(n), b"x")
+    for path in (folder, tmp_path / "a.zip"):
+        began = time.perf_counter()
+        with pytest.raises(InputError, match="more than 20000 files"):
+            dicom.load(path)
+        assert time.perf_counter() - began < 20.0
+
+
+@pytest.mark.slow
+def test_twenty_thousand_files_are_looked_through(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "many", make_series())
+    for n in range(19_900):
+        (folder / f"z{n}").write_bytes(b"text " * 100)
+    began = time.perf_counter()
+    assert dicom.load(folder).report.verdict == "accepted"
+    assert time.perf_counter() - began < 60.0
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

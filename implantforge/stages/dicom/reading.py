@@ -132,6 +132,9 @@ def _judged(members: list[sources.Member], notes: list[Finding]) -> list[Judged]
     images = [f for f in frames if f.sop_class != "1.2.840.10008.1.3.10"]
     if not images:
         reason = f" ({damaged[0].removeprefix('CT: ')})" if damaged else ""
+        packed = sum(member.size > 4 and member.read(4) == b"PK\x03\x04" for member in members[:100])
+        if packed:
+            raise InputError(f"CT: no DICOM image among {len(members)} files, but zips within: unpack them first")
         raise InputError(
             f"CT: no DICOM image among {len(members)} files{reason}: give the folder that holds the series"
         )
