@@ -95,6 +95,8 @@ def _frame(femur: Array) -> KneeFrame:
         middle = np.mean(lowest, axis=0)
         up = -middle
     up = up / np.linalg.norm(up)
+    out = out - up * (out @ up)
+    out /= np.linalg.norm(out)
     return KneeFrame(middle, up, out, np.cross(out, up))
 
 

@@ -20,6 +20,7 @@ KNEE_BONES = {"femur": FEMUR, "tibia": TIBIA, "fibula": FIBULA, "patella": PATEL
 JOINTS = (((TIBIA, FEMUR), 9.0), ((FEMUR, PATELLA), 8.0), ((TIBIA, FIBULA), 5.0))
 """Lower and upper bone of each joint space, and how near they must come to share one (mm)."""
 _COARSE_MM = 1.3
+_TUNNEL_VOXELS = 12
 _AXIS_MM, _NEIGHBOUR_MM, _LEAST_MM3 = 70.0, 65.0, 800.0
 """A shaft's middle lies this near the axis of its knee, a fibula's this near the tibia's; smaller pieces are no shafts."""
 _LEVELS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
@@ -81,17 +82,21 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with every hole closed that slices of two of the three orientations enclose.
 
     A hole in the cortex opens single slices only, and a joint space is enclosed in one orientation at most. Shafts that
-    the image cuts are closed by what the end slices enclose.
+    the image cuts are closed by what the end slices enclose. The tunnel that a hole leaves where two opened slices cross
+    is small in the third orientation: holes up to _TUNNEL_VOXELS are closed there as well.
     """
     axial = _enclosed(mask, 2)
     capped = mask.copy()
     capped[:, :, [0, -1]] |= axial[:, :, [0, -1]]
     votes = axial.view(np.uint8) + _enclosed(capped, 0).view(np.uint8) + _enclosed(capped, 1).view(np.uint8)
-    return np.asarray(mask | (votes >= 2))
+    out = capped | (votes >= 2)
+    for axis in range(3):
+        out |= _enclosed(out, axis, _TUNNEL_VOXELS)
+    return np.asarray(out)
 
 
-def _enclosed(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Background voxels that cannot reach the border of their slice."""
+def _enclosed(mask: NDArray[np.bool_], axis: int, largest: int = 0) -> NDArray[np.bool_]:
+    """Background voxels that cannot reach the border of their slice, in holes up to a size unless it is 0."""
     out = np.zeros(mask.shape, dtype=bool)
     for n in range(mask.shape[axis]):
         at = tuple(n if a == axis else slice(None) for a in range(3))
@@ -104,6 +109,8 @@ def _enclosed(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
         inner = np.ones(int(holes.max()) + 1, dtype=bool)
         inner[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = False
         inner[0] = False
+        if largest:
+            inner &= np.bincount(holes.ravel(), minlength=len(inner)) <= largest
         out[at][box] = inner[holes]
     return out
 
