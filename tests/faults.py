@@ -327,7 +327,7 @@ def _spacing() -> Iterator[Fault]:
         )
     for where in (range(10), range(10, 20), range(0, 20, 2)):
         yield fault(
-            f"other pixel spacing from {where.start}", "refused: mixed_spacing", some(where, "PixelSpacing", [0.9, 0.9])
+            f"other pixel spacing in {where}", "refused: mixed_spacing", some(where, "PixelSpacing", [0.9, 0.9])
         )
 
 
@@ -349,7 +349,7 @@ def _orientation() -> Iterator[Fault]:
                 one(k, "ImageOrientationPatient", value),
             )
         for half in (range(10), range(12, 20), range(0, 20, 2)):
-            yield fault(f"{name} from {half.start} on", "refused: missing_slices mixed_orientation",
+            yield fault(f"{name} in {half}", "refused: missing_slices mixed_orientation",
                         some(half, "ImageOrientationPatient", value))  # fmt: skip
         yield fault(f"{name} in all", "told: orientation_unusual", every("ImageOrientationPatient", value))
         if name != "transposed":

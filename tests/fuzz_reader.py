@@ -73,7 +73,7 @@ def corpus() -> dict[str, bytes]:
     series = io.BytesIO()
     with zipfile.ZipFile(series, "w", zipfile.ZIP_DEFLATED) as archive:
         for n, ds in enumerate(small):
-            archive.writestr(f"a/{n}", encoded(ds))
+            archive.writestr(zipfile.ZipInfo(f"a/{n}"), encoded(ds), zipfile.ZIP_DEFLATED)
     out["series.zip"] = series.getvalue()
     return out | _images(small)
 
@@ -117,7 +117,7 @@ def damaged(number: int) -> tuple[str, bytes]:
     if name == "series.zip" and rng.random() < 0.7:
         return name, _rezipped(data, rng)
     if name.endswith(".gz") and rng.random() < 0.7:
-        return name, gzip.compress(_harmed(gzip.decompress(data), rng), 1)
+        return name, gzip.compress(_harmed(gzip.decompress(data), rng), 1, mtime=0)
     return name, _harmed(data, rng)
 
 
@@ -127,7 +127,7 @@ def _rezipped(data: bytes, rng: random.Random) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(out, "w") as archive:
         for info in source.infolist():
             body = source.read(info)
-            archive.writestr(info.filename, _harmed(body, rng) if rng.random() < 0.4 else body)
+            archive.writestr(zipfile.ZipInfo(info.filename), _harmed(body, rng) if rng.random() < 0.4 else body)
     return out.getvalue()
 
 

@@ -193,7 +193,7 @@ def metal(series: list[Dataset]) -> None:
     j, i = np.indices((120, 128))
     for k, ds in enumerate(series):
         values = pixels(ds)
-        values[np.hypot(np.hypot(i - 64, j - 24) * 0.7, k - 10.5) < 4.0] = 4095
+        values[np.hypot(np.hypot(i - 30, j - 44) * 0.7, k - 10.5) < 4.0] = 4095
         set_pixels(ds, values)
 
 

@@ -207,3 +207,28 @@ def test_more_bits_than_declared_refused(tmp_path: Path) -> None:
 def test_odd_bit_layout_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="laid out oddly"):
         dicom.load(write_folder(tmp_path, make_series(HighBit=15)))
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"])
+def test_htj2k_lossless_is_bit_equal(syntax: str) -> None:
+    """A reversible code stream made by OpenJPH, read through OpenJPEG."""
+    from implantforge.stages.dicom import decoding, headers, sources
+
+    rng = np.random.default_rng(4)
+    j, i = np.indices((34, 36))
+    truth = (
+        (np.hypot(i - 18, j - 15) < 11) * 1064 + (np.hypot(i - 22, j - 17) < 4) * 900 + rng.integers(0, 30, (34, 36))
+    )
+    ds = make_series((36, 34, 1), (2.5, 2.5, 1.0), BitsStored=16, HighBit=15)[0]
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.PixelData = encapsulate([(Path(__file__).parent / "htj2k_36x34.jhc").read_bytes()])
+    ds["PixelData"].is_undefined_length, ds["PixelData"].VR = True, "OB"
+
+    class Held(sources.Member):
+        def read(self, limit: int | None = None) -> bytes:
+            return encoded(ds)[:limit]
+
+    member = Held(1, len(encoded(ds)))
+    (frame,) = headers.read(member) or ()
+    assert np.array_equal(decoding.decode(headers.dataset_of(member), frame), truth)
+    assert decoding.syntax_name(syntax).startswith("HTJ2K") and not decoding.SYNTAXES[syntax][2]

@@ -12,6 +12,7 @@ from implantforge.core import InputError
 from implantforge.stages import dicom
 from implantforge.stages.dicom import decoding, headers, pixels, sources
 
+PLANNING = {name for name, rule in dicom.RULES.items() if rule.planning}
 LOSSLESS = ("1.2", "1.2.1", "1.2.2", "1.2.5", "1.2.1.99", "1.2.4.57", "1.2.4.70", "1.2.4.80", "1.2.4.90")
 
 
@@ -55,7 +56,9 @@ def test_knee_lies_where_its_truth_says(shared_data: Path) -> None:
 def test_real_scans(shared_data: Path, name: str, verdict: str, rules: set[str], shape: tuple[int, ...]) -> None:
     scan = dicom.load(shared_data / name)
     assert scan.report.verdict == verdict and set(scan.report.rules) == rules
-    assert scan.volume.hu.shape == shape
+    assert scan.volume.hu.shape == shape and scan.report.use == ("implant" if not rules & PLANNING else "planning")
+    (seen,) = (r for r in dicom.survey(shared_data / name) if r.proposed)
+    assert seen.verdict == verdict and seen.rules == scan.report.rules, "inspect says what load will say"
 
 
 def test_I8_real_tilt_is_measured(shared_data: Path) -> None:

@@ -16,9 +16,9 @@ from implantforge.core.errors import InputError
 @click.argument("ct", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 def inspect_(ct: Path, as_json: bool) -> int:
-    """Series found in CT: size, spacing (mm), orientation, tilt (degrees), transfer syntax, kernel, verdict.
+    """Series found in CT: size, spacing (mm), orientation, tilt (degrees), transfer syntax, kernel, verdict and why.
 
-    Exit 2 when no series can be used.
+    All slices of the proposed series are looked at, of the others a few. Exit 2 when no series can be used.
     """
     from implantforge.stages import dicom
 
@@ -32,12 +32,13 @@ def inspect_(ct: Path, as_json: bool) -> int:
     for row in rows:
         size, step = "x".join(map(str, row["shape"])), "x".join(f"{mm:.3g}" for mm in row["spacing_mm"])
         star = " (proposed)" if row.get("proposed") else ""
+        good = {"implant": ", for implants", "planning": ", for planning only", "none": ""}[row["use"]]
         click.echo(
-            f"{row['index']:3d}  {row['verdict']:<8} {row['modality']} {size} at {step} mm, {row['orientation']}, "
-            f"tilt {row['tilt_deg']:.1f} deg, {row['transfer_syntax']}, kernel {row['kernel']}{star}"
+            f"{row['index']:3d}  {row['verdict']}{good}: {row['modality']} {size} at {step} mm, {row['orientation']}, tilt "
+            f"{row['tilt_deg']:.1f} deg, {row['transfer_syntax']}, kernel {row['kernel'] or 'unknown'}{star}"
         )
-        for reason in row["reasons"]:
-            click.echo(f"     {reason}")
+        for line in [*row["reasons"], *row["notes"]]:
+            click.echo(f"     {line}")
     return OK if usable else REFUSED
 
 

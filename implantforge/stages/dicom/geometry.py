@@ -156,11 +156,12 @@ def _steps(along: Array, places: Array, normal: Array) -> list[Finding]:
         text = f"{run} of {total} missing: step {steps[at]:.3f} mm where {usual:.3f} mm is usual, {between}"
         if len(bad) > 1:
             text += f"; {int(lost.sum())} slices missing at {len(bad)} places"
-        return [hit("missing_slices", text)]
+        return [hit("missing_slices", f"{text}: export the whole series again")]
     worst = int(bad[np.argmax(np.abs(steps[bad] - usual))])
     between = f"between {'xyz'[axis]}={places[worst][axis]:.1f} and {places[worst + 1][axis]:.1f} mm"
     return [hit("uneven_slices", f"{len(bad)} of {len(steps)} steps are uneven: step {steps[worst]:.3f} mm where "
-                f"{usual:.3f} mm is usual (limit +-{limit:.3f} mm), {between}")]  # fmt: skip
+                f"{usual:.3f} mm is usual (limit +-{limit:.3f} mm), {between}: export all slices again; accepted with a "
+                "reason they are resampled to even steps")]  # fmt: skip
 
 
 def _tilted(it: Stack, drift_mm: float) -> list[Finding]:

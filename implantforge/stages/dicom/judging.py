@@ -144,7 +144,9 @@ def _consistency(group: Group) -> list[Finding]:
     if units:
         out.append(hit("rescale_unit", f"numbers are in {'/'.join(sorted(units))}, not HU"))
     if any(f.contrast for f in frames):
-        out.append(hit("contrast", "contrast agent given: vessels and gut may reach the HU of bone"))
+        out.append(
+            hit("contrast", "contrast agent given: vessels and gut may reach the HU of bone; look at the labels")
+        )
     return out
 
 
@@ -160,7 +162,12 @@ def _encoding(group: Group) -> list[Finding]:
             )
     lossy = sum(f.lossy or (f.syntax in decoding.SYNTAXES and decoding.SYNTAXES[f.syntax][2]) for f in group.frames)
     if lossy:
-        out.append(hit("lossy", f"lossy compression in {lossy} of {len(group.frames)} slices: edges may have moved"))
+        out.append(
+            hit(
+                "lossy",
+                f"lossy compression in {lossy} of {len(group.frames)} slices: edges may have moved; export losslessly",
+            )
+        )
     short = [
         f
         for f in group.frames
@@ -229,7 +236,7 @@ def _fitness(stack: geometry.Stack, group: Group) -> list[Finding]:
     thick = frame.thickness_mm
     if thick and thick > RULES["slice_thickness"].threshold:
         out.append(hit("slice_thickness", f"slice thickness {thick:.2f} mm, for fit surfaces at most "
-                       f"{RULES['slice_thickness'].threshold} mm"))  # fmt: skip
+                       f"{RULES['slice_thickness'].threshold} mm: plan only"))  # fmt: skip
     if thick and step > RULES["slice_gap"].threshold * thick:
         out.append(
             hit(
@@ -253,7 +260,9 @@ def resolution(column_mm: float, row_mm: float, step_mm: float) -> list[Finding]
         if value > most * 1.001:
             out.append(hit(f"{name}_max", f"{what} {value:.2f} mm, at most {most} mm even for planning"))
         elif value > fit * 1.001:
-            out.append(hit(name, f"{what} {value:.2f} mm, for fit surfaces at most {fit} mm"))
+            out.append(
+                hit(name, f"{what} {value:.2f} mm, for fit surfaces at most {fit} mm: plan only, or order thinner ones")
+            )
     return out
 
 
@@ -283,9 +292,19 @@ def kernel_class(kernel: str) -> str:
 def _kernel(kernel: str) -> list[Finding]:
     kind = kernel_class(kernel)
     if kind == "edge":
-        return [hit("kernel_edge", f"kernel {kernel} enhances edges: bone surfaces may shift by 0.1-0.3 mm")]
+        return [
+            hit(
+                "kernel_edge",
+                f"kernel {kernel} enhances edges: bone surfaces may shift by 0.1-0.3 mm; a medium bone kernel is better",
+            )
+        ]
     if kind == "soft":
-        return [hit("kernel_smooth", f"kernel {kernel} smooths: thin cortex reads too low")]
+        return [
+            hit(
+                "kernel_smooth",
+                f"kernel {kernel} smooths: thin cortex reads too low; a bone kernel of the same scan is better",
+            )
+        ]
     return []
 
 

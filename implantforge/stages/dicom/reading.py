@@ -22,7 +22,7 @@ from implantforge.stages.dicom import (
 from implantforge.stages.dicom.headers import Frame
 from implantforge.stages.dicom.judging import Judged
 from implantforge.stages.dicom.report import Scan, SeriesReport
-from implantforge.stages.dicom.rules import RULES, Finding, hit, texts, verdict
+from implantforge.stages.dicom.rules import RULES, Finding, Use, hit, texts, use, verdict
 
 _KERNEL_RANK = {"bone": 0, "standard": 1, "unknown": 1, "edge": 2, "soft": 3}
 
@@ -98,7 +98,8 @@ def _closed(report: SeriesReport, more: list[Finding], accept: str | None) -> Se
     )
     reasons = (*(text for text, _ in both), *((f"accepted by a person: {because}",) if because else ()))
     rules = tuple(name for _, name in both)
-    return replace(report, verdict=worst, reasons=reasons, rules=rules, notes=(*report.notes, *notes),
+    good: Use = "none" if worst == "refused" else "planning" if any(RULES[n].planning for n in rules) else "implant"
+    return replace(report, use=good, verdict=worst, reasons=reasons, rules=rules, notes=(*report.notes, *notes),
                    accepted_because=because)  # fmt: skip
 
 
@@ -215,5 +216,5 @@ def _report(index: int, it: Judged, proposed: bool) -> SeriesReport:
         orientation=orientation, tilt_deg=tilt, thickness_mm=frame.thickness_mm, transfer_syntax=", ".join(names),
         kernel=", ".join(sorted(Counter(f.kernel for f in it.group.frames))), verdict=verdict(it.findings),
         reasons=reasons, rules=rules, notes=notes,
-        images=len(it.group.frames), proposed=proposed,
+        images=len(it.group.frames), proposed=proposed, use=use(it.findings),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from implantforge.core import Volume
-from implantforge.stages.dicom.rules import Verdict
+from implantforge.stages.dicom.rules import Use, Verdict
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class SeriesReport:
     """One series: what it is, whether it may be used and why. shape and spacing are (i,j,k) toward L, P, S, as loaded.
 
     uid_hash is SHA-256 of the SeriesInstanceUID. reasons are the refusals and flags, worst first; notes are neither.
-    proposed marks the one that load() takes when none is named.
+    proposed marks the one that load() takes when none is named: all of its slices were looked at, of the others' a few.
+    use: "implant" for fit surfaces, "planning" when a flag forbids those, "none" when refused.
     """
 
     index: int
@@ -34,6 +35,7 @@ class SeriesReport:
     images: int = 0
     proposed: bool = False
     accepted_because: str | None = None
+    use: Use = "none"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, nothing that identifies a person."""

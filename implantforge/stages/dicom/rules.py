@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["accepted", "flagged", "refused"]
+Use = Literal["implant", "planning", "none"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One question put to a series. threshold is in unit; nan where the question is yes or no."""
+    """One question put to a series. threshold is in unit; nan where the question is yes or no.
+
+    planning: a series that hits it is good for planning only, not for surfaces that an implant must fit.
+    """
 
     name: str
     act: Literal["refused", "flagged", "note"]
@@ -22,6 +26,7 @@ class Rule:
     unit: str
     source: str
     acceptable: bool = True
+    planning: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ _ROWS = (
     Rule("uneven_slices", "refused", 0.01, "of the usual step", _GEO),
     Rule("creeping_slices", "refused", 0.10, "mm off the even grid", _GEO),
     Rule("wandering_slices", "refused", 0.10, "mm off the straight line", _GEO, acceptable=False),
-    Rule("tilt", "flagged", 0.1, "deg", "gantry tilt shears the stack: dcm2niix, Li et al. 2016"),
+    Rule("tilt", "flagged", 0.1, "deg", "gantry tilt shears the stack: dcm2niix, Li et al. 2016", planning=True),
     Rule("drift", "flagged", 0.25, "mm over the stack", "a tilt too small to see still moves a long stack's end"),
     Rule("tilt_max", "refused", 35.0, "deg", "no CT gantry tilts beyond +-30 deg: positions or orientation are wrong"),
     Rule("oblique", "note", 1.0, "deg", _GEO),
@@ -85,12 +90,12 @@ _ROWS = (
     Rule("diameter_disagrees", "refused", 0.02, "of the diameter", "DICOM PS3.3 C.8.15.3.3: Reconstruction Diameter"),
     Rule("centre_disagrees", "refused", 10.0, "mm", "DICOM PS3.3 C.8.15.3.6: Reconstruction Target Center (Patient)"),
     # fitness for a fit surface: a planning model may still be made
-    Rule("slice_spacing", "flagged", 1.25, "mm", _PSI),
+    Rule("slice_spacing", "flagged", 1.25, "mm", _PSI, planning=True),
     Rule("slice_spacing_max", "refused", 3.0, "mm", _PSI),
-    Rule("slice_thickness", "flagged", 1.25, "mm", _PSI),
-    Rule("slice_gap", "flagged", 1.05, "of the thickness", _PSI),
+    Rule("slice_thickness", "flagged", 1.25, "mm", _PSI, planning=True),
+    Rule("slice_gap", "flagged", 1.05, "of the thickness", _PSI, planning=True),
     Rule("slice_overlap", "refused", 0.15, "of the thickness", "no protocol overlaps so far: are positions in mm?"),
-    Rule("pixel", "flagged", 0.7, "mm", _PSI),
+    Rule("pixel", "flagged", 0.7, "mm", _PSI, planning=True),
     Rule("pixel_max", "refused", 3.0, "mm", _PSI),
     Rule("kernel_edge", "flagged", _NAN, "", "edge-enhancing kernels move a half-maximum edge by 0.1-0.3 mm"),
     Rule("kernel_smooth", "flagged", _NAN, "", "soft-tissue kernels blur a 1 mm cortex below its true HU"),
@@ -102,7 +107,7 @@ _ROWS = (
     Rule("bit_layout", "refused", _NAN, "", "DICOM PS3.5 8.1.1: HighBit is BitsStored - 1"),
     Rule("undecodable", "refused", 0, "slices", _OWN, acceptable=False),
     Rule("pixel_length", "refused", 0, "bytes", "DICOM PS3.5 section 8", acceptable=False),
-    Rule("lossy", "flagged", _NAN, "", "DICOM PS3.3 C.7.6.1.1.5"),
+    Rule("lossy", "flagged", _NAN, "", "DICOM PS3.3 C.7.6.1.1.5", planning=True),
     Rule("rescale_varies", "refused", 0, "", "DICOM PS3.3 C.8.2.1: constant in CT"),
     Rule("rescale_missing", "flagged", 0, "slices", "DICOM PS3.3 C.8.2.1, type 1"),
     Rule("rescale_odd", "flagged", 16, "times or parts of 1", "CT is stored in steps of 1 HU, seldom 0.5, 0.25 or 10"),
@@ -113,19 +118,19 @@ _ROWS = (
     Rule("hu_range", "refused", 300, "HU", "air to bone spans over 1000 HU, fat to bone over 300"),
     Rule("hu_window", "refused", 0.01, "of voxels at the lowest value", "values were clipped to a display window"),
     Rule("hu_tissue_peak", "flagged", 130, "HU from 0", "fat -100, water 0, muscle +50 HU"),
-    Rule("saturated", "flagged", 50, "mm3", "metal artefact: 50 mm3 at the top of the number range"),
-    Rule("metal", "flagged", 50, "mm3 above 3000 HU", "dense cortex stays below 2500 HU, titanium is above 3000"),
+    Rule("saturated", "flagged", 50, "mm3", "metal artefact: 50 mm3 at the top of the number range", planning=True),
+    Rule("metal", "flagged", 50, "mm3 above 3000 HU", "cortex stays below 2500 HU, titanium above 3000", planning=True),
     Rule("metal_value", "note", 3000, "HU", "dense cortex stays below 2500 HU, titanium is above 3000"),
     # what the pixels of all slices together show
     Rule("repeated_slices", "refused", 0, "slices", "noise makes no two slices of a scan alike"),
     Rule("out_of_order", "refused", 0.75, "of the usual change", "measured on 7 scans: at most half of this"),
     Rule("swapped_slices", "refused", 0.10, "better the other way", "measured on 7 scans: never above 0"),
-    Rule("jump", "flagged", 1.8, "times the usual change", "measured on 7 scans: at most 1.47"),
+    Rule("jump", "flagged", 1.8, "times the usual change", "measured on 7 scans: at most 1.47", planning=True),
     Rule("jump_max", "refused", 3.0, "times the usual change", "blocks of two scans, or of one in the wrong order"),
     Rule("scrambled_rows", "refused", 1.3, "times the correlation in place", "rows of a picture join up", acceptable=False),
-    Rule("noise", "flagged", 40, "HU", "SD in muscle; AAPM-style protocols stay below 40"),
+    Rule("noise", "flagged", 40, "HU", "SD in muscle; AAPM-style protocols stay below 40", planning=True),
     Rule("noise_max", "refused", 80, "HU", "SD in muscle; cancellous bone is lost"),
-    Rule("field_of_view_cut", "flagged", 5, "mm of bone at the side", _PSI),
+    Rule("field_of_view_cut", "flagged", 5, "mm of bone at the side", _PSI, planning=True),
     Rule("padding", "note", -1024, "HU", "DICOM PS3.3 C.7.5.1.1.2: PixelPaddingValue"),
     Rule("padding_in_range", "flagged", -900, "HU", "DICOM PS3.3 C.7.5.1.1.2: padding must not be a real HU"),
     Rule("not_dicom_source", "flagged", _NAN, "", "NIfTI and NRRD carry no identity, kernel or tilt"),
@@ -148,6 +153,13 @@ def verdict(findings: tuple[Finding, ...] | list[Finding]) -> Verdict:
     """The worst action among the findings; notes do not count."""
     acts = {f.rule.act for f in findings}
     return "refused" if "refused" in acts else "flagged" if "flagged" in acts else "accepted"
+
+
+def use(findings: tuple[Finding, ...] | list[Finding]) -> Use:
+    """What the series is good for, going by its findings."""
+    if verdict(findings) == "refused":
+        return "none"
+    return "planning" if any(f.rule.planning for f in findings) else "implant"
 
 
 def texts(findings: list[Finding] | tuple[Finding, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

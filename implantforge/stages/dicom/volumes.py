@@ -14,7 +14,7 @@ from implantforge.geom import grids, imagefile
 from implantforge.stages.dicom import hounsfield, judging, sources
 from implantforge.stages.dicom.looking import Look
 from implantforge.stages.dicom.report import SeriesReport
-from implantforge.stages.dicom.rules import FLOOR_HU, RULES, Finding, hit, texts, verdict
+from implantforge.stages.dicom.rules import FLOOR_HU, RULES, Finding, hit, texts, use, verdict
 
 BLOCK = 32
 SAMPLE_SLICES = 9
@@ -147,4 +147,5 @@ def _report(
         orientation="unknown" if grid is None else orientation_name(axes), tilt_deg=0.0, thickness_mm=None,
         transfer_syntax=kind, kernel="unknown", verdict=verdict(findings), reasons=reasons, rules=rules,
         notes=(*notes, *image.notes), images=1, proposed=verdict(findings) != "refused",
+        use=use(findings),
     )  # fmt: skip
