@@ -99,6 +99,7 @@ def _images(small: list[Any]) -> dict[str, bytes]:
         from pydicom.fileset import FileSet
 
         files = FileSet()
+        files.UID = "1.2.826.0.1.3680043.8.498.9"
         for ds in small[:2]:
             ds.StudyID, ds.SeriesNumber, ds.StudyTime = "1", 1, "101010"
             files.add(ds)

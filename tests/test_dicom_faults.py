@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import CENTRE_MM, MARKER_HU, MARKERS, SOFT_HU, Fault, catalogue
+from fault_contents import contents
+from fault_places import places
+from faults import CENTRE_MM, MARKER_HU, MARKERS, SOFT_HU, Fault
 
 from implantforge.core import InputError, Volume
 from implantforge.stages import dicom
 
-ALL = list(catalogue())
+ALL = [*places(), *contents()]
 SAMPLE = ALL[::18]
 
 

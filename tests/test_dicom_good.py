@@ -42,9 +42,15 @@ def named(series: list[Dataset], names: list[str] | str = "IM{}", bare: bool = F
 def good() -> Iterator[tuple[str, Any, set[str]]]:
     """(name, maker of files, rules that may be flagged)."""
     positions = {
-        "HFS": AXIAL, "HFP": (-1.0, 0, 0, 0, -1, 0), "FFS": (-1.0, 0, 0, 0, 1, 0), "FFP": (1.0, 0, 0, 0, -1, 0),
-        "HFDR": (0.0, 1, 0, -1, 0, 0), "HFDL": (0.0, -1, 0, 1, 0, 0), "FFDR": (0.0, 1, 0, 1, 0, 0), "FFDL": (0.0, -1, 0, -1, 0, 0),
-    }  # fmt: skip
+        "HFS": AXIAL,
+        "HFP": (-1.0, 0, 0, 0, -1, 0),
+        "FFS": (-1.0, 0, 0, 0, 1, 0),
+        "FFP": (1.0, 0, 0, 0, -1, 0),
+        "HFDR": (0.0, 1, 0, -1, 0, 0),
+        "HFDL": (0.0, -1, 0, 1, 0, 0),
+        "FFDR": (0.0, 1, 0, 1, 0, 0),
+        "FFDL": (0.0, -1, 0, -1, 0, 0),
+    }
     for where, orientation in positions.items():
         yield where, lambda o=orientation, w=where: named(base(orientation=o, PatientPosition=w)), set()
     for axis in "xyz":
@@ -83,8 +89,28 @@ def good() -> Iterator[tuple[str, Any, set[str]]]:
         set(),
     )
     yield "no preamble", lambda: named(base(), bare=True), set()
-    odd = ["a b.dcm", "ü.ima", "1", "x.y.z", "CT.1.2.3", ".hidden", "IMG", "0.txt", "a'b", "S\u00e9rie 1", "-rf", "%s", "c:d", "#1", "x" * 120,
-           "\u4e2d\u6587", "A.DCM", "a.dcm", "q.jpg", "k.bak"]  # fmt: skip
+    odd = [
+        "a b.dcm",
+        "ü.ima",
+        "1",
+        "x.y.z",
+        "CT.1.2.3",
+        ".hidden",
+        "IMG",
+        "0.txt",
+        "a'b",
+        "S\u00e9rie 1",
+        "-rf",
+        "%s",
+        "c:d",
+        "#1",
+        "x" * 120,
+        "\u4e2d\u6587",
+        "A.DCM",
+        "a.dcm",
+        "q.jpg",
+        "k.bak",
+    ]
     yield "odd file names", lambda: named(base(), odd), set()
     yield (
         "other files beside",
@@ -97,9 +123,24 @@ def good() -> Iterator[tuple[str, Any, set[str]]]:
         set(),
     )
     yield "nested folders", lambda: named(base(), "d{0}/e/f{0}"), set()
-    for tag in ("KVP", "ConvolutionKernel", "SliceThickness", "PatientPosition", "InstanceNumber", "SliceLocation", "StudyDate", "ImageType",
-                "SpacingBetweenSlices", "Laterality", "PatientSex", "PatientBirthDate", "PhotometricInterpretation", "FrameOfReferenceUID",
-                "PatientName", "SOPInstanceUID"):  # fmt: skip
+    for tag in (
+        "KVP",
+        "ConvolutionKernel",
+        "SliceThickness",
+        "PatientPosition",
+        "InstanceNumber",
+        "SliceLocation",
+        "StudyDate",
+        "ImageType",
+        "SpacingBetweenSlices",
+        "Laterality",
+        "PatientSex",
+        "PatientBirthDate",
+        "PhotometricInterpretation",
+        "FrameOfReferenceUID",
+        "PatientName",
+        "SOPInstanceUID",
+    ):
         yield f"without {tag}", lambda t=tag: named(changed(base(), lambda d: put(d, t, None))), set()
     yield (
         "no identity at all",
@@ -193,7 +234,7 @@ def metal(series: list[Dataset]) -> None:
     j, i = np.indices((120, 128))
     for k, ds in enumerate(series):
         values = pixels(ds)
-        values[np.hypot(np.hypot(i - 30, j - 44) * 0.7, k - 10.5) < 4.0] = 4095
+        values[np.hypot(np.hypot(i - 30, j - 44) * 0.7, k - 3.5) < 3.0] = 4095
         set_pixels(ds, values)
 
 

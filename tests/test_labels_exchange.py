@@ -107,8 +107,13 @@ def test_segmentations_of_another_maker(tmp_path: Path, kind: str, syntax: str) 
         pytest.skip("binary segments are not compressed")
     truth = make_labels()
     known = sorted(NAMES, key=NAMES.get)  # type: ignore[arg-type]
-    words = {"femur_left": "Left Femur", "hip_right": "segment 2", "tibia_left": "Tibia, L", "patella_left": "object",
-             "mandible": "Jaw bone (lower)"}  # fmt: skip
+    words = {
+        "femur_left": "Left Femur",
+        "hip_right": "segment 2",
+        "tibia_left": "Tibia, L",
+        "patella_left": "object",
+        "mandible": "Jaw bone (lower)",
+    }
     descriptions = []
     for n, name in enumerate(known, 1):
         bone, side = bonenames.parted(name)
@@ -128,10 +133,21 @@ def test_segmentations_of_another_maker(tmp_path: Path, kind: str, syntax: str) 
     if kind == "LABELMAP":
         array = truth.values.transpose(2, 1, 0)
     seg = highdicom.seg.Segmentation(
-        source_images=sources(truth), pixel_array=array, segmentation_type=kind, segment_descriptions=descriptions,
-        series_instance_uid="1.2.3.9", series_number=3, sop_instance_uid="1.2.3.10", instance_number=1,
+        source_images=sources(truth),
+        pixel_array=array,
+        segmentation_type=kind,
+        segment_descriptions=descriptions,
+        series_instance_uid="1.2.3.9",
+        series_number=3,
+        sop_instance_uid="1.2.3.10",
+        instance_number=1,
         manufacturer="x",
-        manufacturer_model_name="y", software_versions="1", device_serial_number="1", transfer_syntax_uid=syntax, **more)  # fmt: skip
+        manufacturer_model_name="y",
+        software_versions="1",
+        device_serial_number="1",
+        transfer_syntax_uid=syntax,
+        **more,
+    )
     seg.save_as(tmp_path / "s.dcm")
     assert same(truth, dicom.read_segmentation(tmp_path / "s.dcm"))
 
@@ -201,14 +217,27 @@ def test_two_segmentations_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "side", "name"),
     [
-        ("Left femur", "", "femur_left"), ("Femur R", "", "femur_right"), ("femur", "left", "femur_left"),
-        ("FEMUR_LEFT", "", "femur_left"), ("hip bone, right", "", "hip_right"), ("Os coxae L", "", "hip_left"),
-        ("L5 vertebra", "", "vertebrae_L5"), ("vertebrae_T12", "", "vertebrae_T12"), ("Sacrum", "", "sacrum"),
-        ("Mandible", "", "mandible"), ("Patella left", "", "patella_left"), ("Tibia", "", "tibia"),
-        ("femur cartilage left", "", None), ("left and right femur", "", None), ("lesion", "left", None),
-        ("femoral head left", "", None), ("left right femur", "", None), ("", "", None), ("rib_left_3", "", "rib_left_3"),
+        ("Left femur", "", "femur_left"),
+        ("Femur R", "", "femur_right"),
+        ("femur", "left", "femur_left"),
+        ("FEMUR_LEFT", "", "femur_left"),
+        ("hip bone, right", "", "hip_right"),
+        ("Os coxae L", "", "hip_left"),
+        ("L5 vertebra", "", "vertebrae_L5"),
+        ("vertebrae_T12", "", "vertebrae_T12"),
+        ("Sacrum", "", "sacrum"),
+        ("Mandible", "", "mandible"),
+        ("Patella left", "", "patella_left"),
+        ("Tibia", "", "tibia"),
+        ("femur cartilage left", "", None),
+        ("left and right femur", "", None),
+        ("lesion", "left", None),
+        ("femoral head left", "", None),
+        ("left right femur", "", None),
+        ("", "", None),
+        ("rib_left_3", "", "rib_left_3"),
     ],
-)  # fmt: skip
+)
 def test_words_for_bones(text: str, side: str, name: str | None) -> None:
     assert bonenames.bone_name(text, side) == name
 
@@ -255,7 +284,7 @@ def test_totalsegmentator_label_table(tmp_path: Path) -> None:
     truth = make_labels()
     image = nibabel.Nifti1Image(truth.values, LPS_RAS @ truth.grid.affine)
     rows = "".join(
-        f'<Label Key="{v}" Red="1" Green="0.5" Blue="0" Alpha="1"><![CDATA[{n}]]></Label>' for n, v in NAMES.items()
+        f'<Label Key="{v}" Red="1" Green="0" Blue="0" Alpha="1"><![CDATA[{n}]]></Label>' for n, v in NAMES.items()
     )
     xml = f'<CaretExtension><VolumeInformation Index="0"><LabelTable>{rows}</LabelTable></VolumeInformation></CaretExtension>'
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(0, xml.encode()))
@@ -268,8 +297,13 @@ def slicer_header(truth: Labels, layers: dict[str, tuple[int, int]]) -> dict[str
     affine = LPS_RAS @ truth.grid.affine
     header: dict[str, Any] = {"space": "right-anterior-superior", "space origin": affine[:3, 3], "encoding": "gzip"}
     for n, (name, (layer, value)) in enumerate(layers.items()):
-        header |= {f"Segment{n}_ID": f"Segment_{n}", f"Segment{n}_Name": name, f"Segment{n}_LabelValue": str(value),
-                   f"Segment{n}_Layer": str(layer), f"Segment{n}_Extent": "0 1 0 1 0 1"}  # fmt: skip
+        header |= {
+            f"Segment{n}_ID": f"Segment_{n}",
+            f"Segment{n}_Name": name,
+            f"Segment{n}_LabelValue": str(value),
+            f"Segment{n}_Layer": str(layer),
+            f"Segment{n}_Extent": "0 1 0 1 0 1",
+        }
     return header | {"Segmentation_ReferenceImageExtentOffset": "0 0 0", "directions": affine[:3, :3].T}
 
 
