@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -71,17 +72,34 @@ def fit(
     given: Prior,
     *,
     reach_mm: tuple[float, float],
-    search: bool,
+    begin: Array | None = None,
+    search: bool = False,
     rounds: int = 10,
+    threads: int = 1,
 ) -> Fitted:
-    """The layer behind each point (n,3) mm of the box's own frame (index times spacing) along its outward normal."""
+    """The layer behind each point (n,3) mm of the box's own frame (index times spacing) along its outward normal.
+
+    begin (n,9) is where to start from (the prior when None); search looks for the edge first. Points are independent of
+    each other: threads do not change a bit of the result.
+    """
     out = np.empty((len(points_mm), 19))
     with np.errstate(invalid="ignore"):
         tight = np.where(np.isnan(given.sigma), -1.0, 1.0 / given.sigma**2)
     noise = np.array([max(scan.noise_hu, 4.0), 60.0, 40.0])
-    profile.fit_edges(
-        scan.hu, scan.labels, scan.own, scan.spacing_mm, np.ascontiguousarray(points_mm),
-        np.ascontiguousarray(normals), bend, scan.blur_mm, np.array(reach_mm), noise, given.mean, tight, rounds,
-        search, _TABLE, out,
-    )  # fmt: skip
+    rows = (points_mm, normals, bend, given.mean, tight, given.mean if begin is None else begin)
+    points, normals, bend, mean, tight, begin = (np.ascontiguousarray(a, np.float64) for a in rows)
+
+    def work(part: slice) -> None:
+        profile.fit_edges(
+            scan.hu, scan.labels, scan.own, scan.spacing_mm, points[part], normals[part], bend[part], scan.blur_mm,
+            np.array(reach_mm), noise, mean[part], tight[part], begin[part], rounds, search, _TABLE, out[part],
+        )  # fmt: skip
+
+    cuts = np.linspace(0, len(out), max(1, threads) + 1).astype(int)
+    parts = [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:])]
+    if len(parts) == 1:
+        work(parts[0])
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(work, parts))
     return Fitted(out[:, :9], out[:, 9], out[:, 10:13:2], out[:, 11:14:2], *out[:, 14:].T)

@@ -48,7 +48,7 @@ def _cells(corners: Array, margin: float) -> _Cells:
 
 
 def crossing_faces(mesh: Mesh) -> NDArray[np.bool_]:
-    """(m,) faces that pass through, or fold flat onto, another face of the same mesh."""
+    """(m,) faces that pass through, or fold flat onto, another face of the same mesh: the first one of each pair."""
     corners = np.ascontiguousarray(mesh.vertices[mesh.faces])
     cells = _cells(corners, 0.0)
     out = np.empty(len(mesh.faces), np.bool_)
@@ -66,18 +66,16 @@ def distance_within(points_mm: Array, mesh: Mesh, limit_mm: float) -> Array:
     return out
 
 
-def apart_mm(one: Mesh, two: Mesh, limit_mm: float) -> float:
-    """Largest distance between two surfaces, read both ways at vertices, edge middles and four points of each face;
-    limit_mm when it is further somewhere."""
-    return max(float(distance_within(_read_at(a), b, limit_mm).max()) for a, b in ((one, two), (two, one)))
-
-
-def _read_at(mesh: Mesh) -> Array:
-    """Vertices, and points of each face: the middle, the middles of its edges, and three in between."""
-    a, b, c = (mesh.vertices[mesh.faces[:, q]] for q in range(3))
+def apart_mm(fine: Mesh, coarse: Mesh, limit_mm: float) -> float:
+    """Largest distance between two surfaces, limit_mm when it is further somewhere: vertices and middles of the fine
+    one's faces against the coarse one, and ten points of each of the coarse one's faces against the fine one."""
+    a, b, c = (fine.vertices[fine.faces[:, q]] for q in range(3))
+    there = distance_within(np.concatenate([fine.vertices, (a + b + c) / 3]), coarse, limit_mm)
+    a, b, c = (coarse.vertices[coarse.faces[:, q]] for q in range(3))
     middle = (a + b + c) / 3
-    inner = [(middle + q) / 2 for q in (a, b, c)]
-    return np.concatenate([mesh.vertices, middle, (a + b) / 2, (b + c) / 2, (c + a) / 2, *inner])
+    read = [coarse.vertices, middle, (a + b) / 2, (b + c) / 2, (c + a) / 2, *((middle + q) / 2 for q in (a, b, c))]
+    back = distance_within(np.concatenate(read), fine, limit_mm)
+    return float(max(there.max(), back.max()))
 
 
 class Simplified(NamedTuple):

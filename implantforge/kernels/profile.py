@@ -7,7 +7,7 @@ the bone beyond a joint space are layers of the same model.
 
 import numpy as np
 
-from implantforge.kernels.jit import helper, parallel_kernel, prange
+from implantforge.kernels.jit import helper, kernel
 
 
 @helper
@@ -121,36 +121,32 @@ def _model(table, x, t, use, slope):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _normal(table, x, mean, tight, use, ts, values, weights, count, matrix, right, slope):  # type: ignore[no-untyped-def]
-    """Cost at x; fills the normal matrix and right side (data and prior) when matrix is not empty."""
-    build = matrix.shape[0] > 0
+def _normal(table, x, mean, tight, use, size, ts, values, weights, count, matrix, right, slope):  # type: ignore[no-untyped-def]
+    """Cost at x, and the normal matrix and right side (data and prior) there; the first `size` parameters only."""
     cost = 0.0
-    if build:
-        matrix[:] = 0.0
-        right[:] = 0.0
+    for r in range(size):
+        off = mean[r] - x[r]
+        pull = tight[r] * use[r]
+        cost += pull * off * off
+        right[r] = pull * off
+        for c in range(r):
+            matrix[r, c] = 0.0
+        matrix[r, r] = pull
     for v in range(count):
         miss = values[v] - _model(table, x, ts[v], use, slope)
         cost += weights[v] * miss * miss
-        if build:
-            for r in range(9):
-                if use[r] > 0:
-                    w = weights[v] * slope[r]
-                    right[r] += w * miss
-                    for c in range(r + 1):
-                        matrix[r, c] += w * slope[c]
-    for r in range(9):
-        off = mean[r] - x[r]
-        cost += tight[r] * off * off * use[r]
-        if build:
-            right[r] += tight[r] * off * use[r]
-            matrix[r, r] += tight[r] * use[r]
+        for r in range(size):
+            w = weights[v] * slope[r]
+            right[r] += w * miss
+            for c in range(r + 1):
+                matrix[r, c] += w * slope[c]
     return cost
 
 
 @helper
-def _solve(matrix, use, damp, right, factor, out):  # type: ignore[no-untyped-def]
+def _solve(matrix, use, size, damp, right, factor, out):  # type: ignore[no-untyped-def]
     """out = damped solution by Cholesky over the parameters in use; False when the matrix is not positive."""
-    for r in range(9):
+    for r in range(size):
         out[r] = 0.0
         if use[r] == 0:
             continue
@@ -167,18 +163,18 @@ def _solve(matrix, use, damp, right, factor, out):  # type: ignore[no-untyped-de
                 factor[r, r] = np.sqrt(total)
             else:
                 factor[r, c] = total / factor[c, c]
-    for r in range(9):
+    for r in range(size):
         if use[r] > 0:
             total = right[r]
             for m in range(r):
                 if use[m] > 0:
                     total -= factor[r, m] * out[m]
             out[r] = total / factor[r, r]
-    for q in range(9):
-        r = 8 - q
+    for q in range(size):
+        r = size - 1 - q
         if use[r] > 0:
             total = out[r]
-            for m in range(r + 1, 9):
+            for m in range(r + 1, size):
                 if use[m] > 0:
                     total -= factor[m, r] * out[m]
             out[r] = total / factor[r, r]
@@ -186,24 +182,30 @@ def _solve(matrix, use, damp, right, factor, out):  # type: ignore[no-untyped-de
 
 
 @helper
-def _descend(table, x, mean, tight, use, ts, values, weights, count, rounds, matrix, right, factor, move, trial, slope):  # type: ignore[no-untyped-def]
-    """Levenberg-Marquardt from x, in place; returns the cost."""
-    none = matrix[:0]
+def _descend(
+    table, x, mean, tight, use, size, ts, values, weights, count, rounds, near, state, trial, move, slope, factor
+):  # type: ignore[no-untyped-def]
+    """Levenberg-Marquardt from x, in place, until the edge moves less than `near`; returns the cost. state (2,10,9):
+    normal matrix and right side (row 9) at x in the first, at the trial in the second."""
     damp = 1e-2
-    cost = _normal(table, x, mean, tight, use, ts, values, weights, count, matrix, right, slope)
+    cost = _normal(table, x, mean, tight, use, size, ts, values, weights, count, state[0, :9], state[0, 9], slope)
+    trial[:] = x
     for _ in range(rounds):
-        if not _solve(matrix, use, damp, right, factor, move):
+        if not _solve(state[0, :9], use, size, damp, state[0, 9], factor, move):
             break
-        for r in range(9):
+        for r in range(size):
             trial[r] = x[r] + move[r]
         trial[1] = min(max(trial[1], -1.6), 2.3)
         trial[8] = min(max(trial[8], -2.0), 1.5)
-        fresh = _normal(table, trial, mean, tight, use, ts, values, weights, count, none, right, slope)
+        fresh = _normal(
+            table, trial, mean, tight, use, size, ts, values, weights, count, state[1, :9], state[1, 9], slope
+        )
         if fresh < cost:
-            small = abs(trial[0] - x[0]) < 2e-3 and cost - fresh < 1e-3 * cost
+            small = abs(trial[0] - x[0]) < near and cost - fresh < 1e-3 * cost
             x[:] = trial
+            state[0] = state[1]
+            cost = fresh
             damp *= 0.2
-            cost = _normal(table, x, mean, tight, use, ts, values, weights, count, matrix, right, slope)
             if small:
                 break
         else:
@@ -251,23 +253,25 @@ def _guess(ts, values, count, x):  # type: ignore[no-untyped-def]
         x[1] = np.log(min(max(ends[0] - ends[1] - 0.4, 0.8), 4.5))
 
 
-@parallel_kernel
-def fit_edges(
-    hu, labels, own, spacing, points, normals, bend, blur, reach, noise, mean, tight, rounds, search, table, out
-):  # type: ignore[no-untyped-def]
+@kernel
+def fit_edges(  # type: ignore[no-untyped-def]
+    hu, labels, own, spacing, points, normals, bend, blur, reach, noise, mean, tight, begin, rounds, search, table, out
+):
     """out (n,19) of the layer fitted at points (n,3) mm along normals: parameters 0-8 as in _model, variance of the edge,
     cortex and its variance by the scan alone, flesh and its variance likewise, residual over noise, voxels read, way to
     the next bone's label and to the far side's (1e9: none), variance of ln blur.
 
     hu int16, labels uint8 [i,j,k]; bend (n,) mean curvature 1/mm; blur (3,) standard deviation along the axes, mm;
     reach (2,) mm; noise (3,) HU: of a voxel, of marrow structure, of soft tissue; mean, tight (n,9) prior and its
-    inverse variance (ln blur: tight >= 0 frees it, < 0 holds it); rounds of descent; search: guess the edge first.
+    inverse variance (ln blur: tight >= 0 frees it, < 0 holds it); begin (n,9) where the descent of at most `rounds`
+    starts; search: guess edge, thickness and cortex first. One thread: callers share points out among threads.
     """
-    for v in prange(len(points)):
+    ts, values, weights = np.empty(400), np.empty(400), np.empty(400)
+    for v in range(len(points)):
         p, n = points[v], normals[v]
-        ts, values, weights = np.empty(400), np.empty(400), np.empty(400)
-        x, trial, move, right, slope = np.empty(9), np.empty(9), np.empty(9), np.empty(9), np.empty(9)
-        matrix, factor = np.zeros((9, 9)), np.zeros((9, 9))
+        x, trial, move, slope = np.empty(9), np.empty(9), np.empty(9), np.empty(9)
+        state, factor = np.zeros((2, 10, 9)), np.zeros((9, 9))
+        matrix, right = state[0, :9], state[0, 9]
         centre, pull, use = mean[v].copy(), tight[v].copy(), np.ones(9, np.int64)
         gap = _walk(labels, own, spacing, p, n, 0.15, reach[1] + 1.2, 0.2)
         far = _walk(labels, own, spacing, p, n, -0.9, -reach[0] - 0.6, -0.2)
@@ -290,14 +294,16 @@ def fit_edges(
         centre[5], pull[5] = far + 0.1, 1.0 / (0.5 * pixel) ** 2
         centre[6], pull[6] = gap - 0.1, 1.0 / (0.5 * pixel) ** 2
         centre[7], pull[7] = centre[3], 1.0 / 400.0**2
-        x[:] = centre
+        x[:5], x[5:] = begin[v, :5], centre[5:]
         if search:
             _guess(ts, values, count, x)
             if use[6] > 0:
                 x[0] = min(x[0], 0.5 * gap)
+        size = 9 if use[5] + use[6] + use[8] > 0 else 5
         cost = _descend(
-            table, x, centre, pull, use, ts, values, weights, count, rounds, matrix, right, factor, move, trial, slope
-        )
+            table, x, centre, pull, use, size, ts, values, weights, count, rounds, 0.01 if search else 0.002,
+            state, trial, move, slope, factor,
+        )  # fmt: skip
         for c in range(9):
             out[v, c] = x[c]
         total = 0.0
@@ -306,9 +312,9 @@ def fit_edges(
         out[v, 14], out[v, 15], out[v, 16], out[v, 17] = cost / max(total, 1e-9), count, gap, far
         trial[:] = 0.0
         trial[0] = 1.0
-        out[v, 9] = move[0] if _solve(matrix, use, 0.0, trial, factor, move) else 1e9
+        out[v, 9] = move[0] if _solve(matrix, use, size, 0.0, trial, factor, move) else 1e9
         trial[0], trial[8] = 0.0, 1.0
-        out[v, 18] = move[8] if use[8] > 0 and _solve(matrix, use, 0.0, trial, factor, move) else 1e9
+        out[v, 18] = move[8] if use[8] > 0 and _solve(matrix, use, size, 0.0, trial, factor, move) else 1e9
         # what the scan alone says of cortex and flesh: one step without what was expected of them and of the thickness
         for r in (1, 3, 4):
             matrix[r, r] += 1e-9 - pull[r]
@@ -318,7 +324,7 @@ def fit_edges(
             out[v, 10 + 2 * m], out[v, 11 + 2 * m] = x[r], 1e9
             trial[:] = 0.0
             trial[r] = 1.0
-            if _solve(matrix, use, 0.0, trial, factor, move) and move[r] < 1e6:
+            if _solve(matrix, use, size, 0.0, trial, factor, move) and move[r] < 1e6:
                 out[v, 11 + 2 * m] = move[r]
-                if _solve(matrix, use, 0.0, right, factor, move):
+                if _solve(matrix, use, size, 0.0, right, factor, move):
                     out[v, 10 + 2 * m] = x[r] + move[r]

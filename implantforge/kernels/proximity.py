@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from implantforge.kernels.jit import helper, parallel_kernel, prange
+from implantforge.kernels.jit import helper, kernel
 
 
 @helper
@@ -37,10 +37,10 @@ def _to_triangle(px, py, pz, a, b, c):  # type: ignore[no-untyped-def]
     return x * x + y * y + z * z
 
 
-@parallel_kernel
+@kernel
 def cell_boxes(corners, low, size, shape, margin, boxes):  # type: ignore[no-untyped-def]
     """boxes (m,6) = first and last cell along each axis that triangles (m,3,3), margin wider, reach."""
-    for f in prange(len(corners)):
+    for f in range(len(corners)):
         t = corners[f]
         for a in range(3):
             lo = min(t[0, a], t[1, a], t[2, a]) - margin - low[a]
@@ -49,11 +49,11 @@ def cell_boxes(corners, low, size, shape, margin, boxes):  # type: ignore[no-unt
             boxes[f, 3 + a] = min(max(int(np.floor(hi / size)), 0), shape[a] - 1)
 
 
-@parallel_kernel
+@kernel
 def near_triangle(corners, held, start, low, size, shape, points, limit, out):  # type: ignore[no-untyped-def]
     """out (n,) = distance from points (n,3) to the nearest triangle, `limit` where none is nearer. held[start[c]:
     start[c+1]] are the triangles that reach cell c within limit."""
-    for v in prange(len(points)):
+    for v in range(len(points)):
         p = points[v]
         best = limit * limit
         i, j, k = (
@@ -94,14 +94,39 @@ def _pierces(p, q, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _crosses(points, f, g):  # type: ignore[no-untyped-def]
-    """Whether faces f and g (three vertex numbers each) meet outside the vertices they share."""
+def _beside(points, f, g):  # type: ignore[no-untyped-def]
+    """Whether all vertices of g that f does not share lie strictly on one side of the plane of f."""
+    a, b, c = points[f[0]], points[f[1]], points[f[2]]
+    ux, uy, uz, vx, vy, vz = b[0] - a[0], b[1] - a[1], b[2] - a[2], c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    above, below = False, False
+    for s in range(3):
+        if g[s] != f[0] and g[s] != f[1] and g[s] != f[2]:
+            p = points[g[s]]
+            side = (p[0] - a[0]) * nx + (p[1] - a[1]) * ny + (p[2] - a[2]) * nz
+            if side >= 0.0:
+                above = True
+            if side <= 0.0:
+                below = True
+    return not (above and below)
+
+
+@helper
+def _meet(points, f, g):  # type: ignore[no-untyped-def]
+    """Whether faces f and g (three vertex numbers each) meet outside what they share, or fold flat onto each other."""
     shared = 0
     for r in range(3):
         for s in range(3):
             if f[r] == g[s]:
                 shared += 1
-    if shared >= 2:
+    if shared == 2:
+        a, b, c = points[f[0]], points[f[1]], points[f[2]]
+        d, e, h = points[g[0]], points[g[1]], points[g[2]]
+        nx, ny, nz = _normal(a, b, c)
+        mx, my, mz = _normal(d, e, h)
+        both = np.sqrt((nx * nx + ny * ny + nz * nz) * (mx * mx + my * my + mz * mz))
+        return nx * mx + ny * my + nz * mz < -0.9999 * both
+    if shared == 3 or _beside(points, f, g) or _beside(points, g, f):
         return False
     for turn in range(2):
         one, two = (f, g) if turn == 0 else (g, f)
@@ -118,43 +143,37 @@ def _crosses(points, f, g):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _folded(points, f, g):  # type: ignore[no-untyped-def]
-    """Whether two faces that share an edge lie on each other."""
-    shared = 0
-    for r in range(3):
-        for s in range(3):
-            if f[r] == g[s]:
-                shared += 1
-    if shared != 2:
-        return False
-    a, b, c = points[f[0]], points[f[1]], points[f[2]]
-    d, e, h = points[g[0]], points[g[1]], points[g[2]]
-    n, m = np.cross(b - a, c - a), np.cross(e - d, h - d)
-    return np.dot(n, m) < -0.9999 * np.sqrt(np.dot(n, n) * np.dot(m, m))
+def _normal(a, b, c):  # type: ignore[no-untyped-def]
+    """Cross product of two sides."""
+    ux, uy, uz, vx, vy, vz = b[0] - a[0], b[1] - a[1], b[2] - a[2], c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
-@parallel_kernel
+@kernel
 def self_crossing(points, faces, boxes, held, start, shape, out):  # type: ignore[no-untyped-def]
-    """out (m,) = whether a face passes through, or folds flat onto, another one. boxes (m,6), held and start as from
-    cell_boxes."""
-    for f in prange(len(faces)):
+    """out (m,) = whether a face passes through, or folds flat onto, one of a higher number. boxes (m,6), held and start
+    as from cell_boxes, held in rising order within a cell."""
+    for f in range(len(faces)):
         found = False
         mine, box = faces[f], boxes[f]
+        low, high = np.empty(3), np.empty(3)
+        for a in range(3):
+            low[a] = min(points[mine[0], a], points[mine[1], a], points[mine[2], a])
+            high[a] = max(points[mine[0], a], points[mine[1], a], points[mine[2], a])
         for i in range(box[0], box[3] + 1):
             for j in range(box[1], box[4] + 1):
                 for k in range(box[2], box[5] + 1):
                     cell = (i * shape[1] + j) * shape[2] + k
-                    for q in range(start[cell], start[cell + 1]):
-                        g = held[q]
-                        if found or g == f:
-                            continue
+                    q = start[cell + 1] - 1
+                    while q >= start[cell] and held[q] > f and not found:
+                        other = faces[held[q]]
                         apart = False
                         for a in range(3):
-                            lo = min(points[mine[0], a], points[mine[1], a], points[mine[2], a])
-                            hi = max(points[mine[0], a], points[mine[1], a], points[mine[2], a])
-                            u, v, w = points[faces[g, 0], a], points[faces[g, 1], a], points[faces[g, 2], a]
-                            if max(u, v, w) < lo or min(u, v, w) > hi:
+                            u, v, w = points[other[0], a], points[other[1], a], points[other[2], a]
+                            if max(u, v, w) < low[a] or min(u, v, w) > high[a]:
                                 apart = True
-                        if not apart and (_crosses(points, mine, faces[g]) or _folded(points, mine, faces[g])):
-                            found = True
+                                break
+                        if not apart:
+                            found = _meet(points, mine, other)
+                        q -= 1
         out[f] = found

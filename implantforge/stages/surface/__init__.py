@@ -7,13 +7,17 @@ Each vertex carries one standard deviation in mm, calibrated on phantoms.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 from implantforge.core import Labels, Mesh, Volume
 from implantforge.stages.surface.blur import Sharpness, sharpness
 from implantforge.stages.surface.finishing import Surface, finished
 from implantforge.stages.surface.labelling import relabel
-from implantforge.stages.surface.start import start
+from implantforge.stages.surface.start import boxes, start
 
 __all__ = ["SIMPLIFY_MM", "Sharpness", "Surface", "bone", "bones", "one", "relabel", "sharpness"]
 
@@ -37,13 +41,20 @@ def one(
     Where two bones touch, the label's border stands, with a larger sigma. Raises as `bone` does.
     """
     first = start(volume, labels, name)
-    return finished(volume, first, sharp or sharpness(volume, labels), simplify_mm)
+    return finished(volume, first, sharp or sharpness(volume, labels), simplify_mm, threads=os.cpu_count() or 1)
 
 
 def bones(
     volume: Volume, labels: Labels, names: Iterable[str] | None = None, *, simplify_mm: float = SIMPLIFY_MM
 ) -> dict[str, Surface]:
-    """Surfaces of the named bones (all in the labels when None), in the order of their names."""
+    """Surfaces of the named bones (all in the labels when None), in the order of their names; a thread for each two
+    cores at least, four bones at a time at most."""
     wanted = sorted(labels.names) if names is None else sorted(names)
-    sharp = sharpness(volume, labels)
-    return {name: one(volume, labels, name, simplify_mm=simplify_mm, sharp=sharp) for name in wanted}
+    sharp, known = sharpness(volume, labels), boxes(labels)
+    # the largest first, so that no thread is left with one at the end
+    size = {name: np.prod([s.stop - s.start for s in known[labels.names[name] - 1] or ()]) for name in wanted}
+    order = sorted(wanted, key=lambda name: -size[name])
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        made = pool.map(lambda name: finished(volume, start(volume, labels, name, known), sharp, simplify_mm), order)
+        found = dict(zip(order, made))
+    return {name: found[name] for name in wanted}

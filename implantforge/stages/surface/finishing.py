@@ -17,7 +17,7 @@ from implantforge.stages.surface.fitting import Found, settle
 from implantforge.stages.surface.skin import Skin
 from implantforge.stages.surface.start import Start
 
-MODEL = 1.3
+MODEL = 1.17
 """Sigma over the fit's own standard error, from sampled phantoms and a real subject's bones (benchmarks surface)."""
 
 
@@ -55,14 +55,14 @@ class Surface:
         }
 
 
-def finished(volume: Volume, first: Start, sharp: Sharpness, simplify_mm: float) -> Surface:
+def finished(volume: Volume, first: Start, sharp: Sharpness, simplify_mm: float, threads: int = 1) -> Surface:
     """The whole way for one bone; GeometryError when the surface cannot be made closed and outward."""
     skin = Skin(first.faces, len(first.vertices))
     spacing = volume.grid.spacing_mm
     scan = edges.Scan(first.volume.hu, first.labels, first.own, spacing, sharp.blur_mm, sharp.noise_hu)
-    found = settle(first, skin, scan)
+    found = settle(first, skin, scan, threads)
     sigma = sigma_mm(skin, found, first, spacing)
-    vertices, strayed = untangle(found.vertices, skin)
+    vertices, strayed = untangle(found.vertices, skin, first.cut_axis)
     sigma = np.hypot(sigma, strayed)
     mesh = Mesh(first.volume.grid.pose.apply(vertices), first.faces)
     if mesh.volume_mm3 <= 0:
@@ -87,12 +87,12 @@ def sigma_mm(skin: Skin, found: Found, first: Start, spacing_mm: Array) -> Array
     error = skin.spread(np.where(found.seen, error, 0.0), found.seen + 1e-9, 2)
     sigma = MODEL * np.exp(0.5 * error)
     sigma = np.where(found.seen, sigma, np.hypot(np.minimum(sigma, 0.5), 0.2 * pixel))
-    return np.where(first.cut, 0.5 * pixel, np.clip(sigma, 0.005, 2.0))
+    return np.where(first.still, 0.5 * pixel, np.clip(sigma, 0.005, 2.0))
 
 
-def untangle(vertices: Array, skin: Skin) -> tuple[Array, Array]:
-    """Vertices with self-crossings smoothed away, and how far (n,) each was moved for it. GeometryError when ten
-    rounds, each a ring wider, do not do it."""
+def untangle(vertices: Array, skin: Skin, held: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Vertices with self-crossings smoothed away, and how far (n,) each was moved for it; held (n,3) coordinates stay.
+    GeometryError when ten rounds, wider and wider, do not do it."""
     start = vertices
     for number in range(10):
         wrong = nearby.crossing_faces(Mesh(vertices, skin.faces))
@@ -104,5 +104,5 @@ def untangle(vertices: Array, skin: Skin) -> tuple[Array, Array]:
             touched = np.minimum(touched + skin.mean(touched), 1.0)
         touched = (touched > 0)[:, None]
         for _ in range(2):
-            vertices = np.where(touched, 0.3 * vertices + 0.7 * skin.mean(vertices), vertices)
+            vertices = np.where(touched & ~held, 0.3 * vertices + 0.7 * skin.mean(vertices), vertices)
     raise GeometryError(f"surface: {int(wrong.sum())} faces still cross each other; the label is too ragged there")

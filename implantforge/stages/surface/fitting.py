@@ -3,7 +3,7 @@ and flesh."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from implantforge.stages.surface.start import Start
 
 LEAST_STEP_HU = 120.0
 LARGEST_MOVE_MM = 2.0
-LEARN_EVERY, LEARN_ROUNDS = 8, 3
+SEARCH_EVERY, LEARN_EVERY, LEARN_ROUNDS = 3, 8, 3
 
 
 class Found(NamedTuple):
@@ -32,33 +32,59 @@ def reach_mm(spacing_mm: Array) -> tuple[float, float]:
     return max(4.0, 2.2 * coarse), max(2.6, 1.6 * coarse)
 
 
-def settle(first: Start, skin: Skin, scan: edges.Scan) -> Found:
-    """Moves every vertex to its edge: a first look that searches; looks at every eighth vertex that learn what cortex
-    and flesh are like hereabouts; a second and a last look with that knowledge."""
-    vertices, count = first.vertices, len(first.vertices)
+def settle(first: Start, skin: Skin, scan: edges.Scan, threads: int = 1) -> Found:
+    """Moves every vertex to its edge: every third vertex searches for it and the others follow; every eighth learns what
+    cortex and flesh are like hereabouts; then all look twice with that knowledge."""
+    vertices, count = first.vertices, skin.count
     given = edges.prior(count, cortex=(1250.0, 400.0), flesh=(20.0, 90.0))
     reach = reach_mm(scan.spacing_mm)
-    few = np.arange(3, count, LEARN_EVERY)
-    for number in range(3):
-        normals = skin.normals(vertices)
-        if number == 0:
-            for _ in range(2):
-                normals = normals + skin.mean(normals)
-            normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = skin.normals(vertices)
+    for _ in range(2):
+        normals = normals + skin.mean(normals)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals = _in_scan(normals, first)
+
+    def look(rows: NDArray[np.intp], begin: Array, **how: Any) -> tuple[edges.Fitted, NDArray[np.bool_]]:
+        part = edges.Prior(given.mean[rows], given.sigma[rows])
+        fitted = edges.fit(
+            scan, vertices[rows], normals[rows], bend[rows], part, reach_mm=reach, begin=begin, threads=threads, **how
+        )
+        return fitted, trusted(fitted) & ~first.still[rows]
+
+    def move(rows: NDArray[np.intp], fitted: edges.Fitted, seen: NDArray[np.bool_]) -> Array:
+        every, sure, variance = np.zeros(count), np.zeros(count, np.bool_), np.ones(count)
+        every[rows] = fitted.parameters[:, edges.EDGE] + _blur_shift(scan, normals[rows], bend[rows])
+        sure[rows], variance[rows] = seen, fitted.variance
+        shift = fill(skin, every, sure, variance, first.still)
+        return relax(skin, vertices + shift[:, None] * normals, normals, first)
+
+    bend = skin.bend(vertices, normals)
+    rows = np.arange(1, count, SEARCH_EVERY)
+    found, seen = look(rows, given.mean[rows], search=True)
+    vertices = move(rows, found, seen)
+    given = learned(skin, rows, found, seen, given)
+    begin = given.mean
+    few, rows = np.arange(3, count, LEARN_EVERY), np.arange(count)
+    for number in range(2):
+        normals = _in_scan(skin.normals(vertices), first)
         bend = skin.bend(vertices, normals)
-        for _ in range(LEARN_ROUNDS if number == 1 else 0):
-            part = edges.Prior(given.mean[few], given.sigma[few])
-            some = edges.fit(scan, vertices[few], normals[few], bend[few], part, reach_mm=reach, search=False)
-            given = learned(skin, few, some, trusted(some) & ~first.cut[few], given)
-        found = edges.fit(scan, vertices, normals, bend, given, reach_mm=reach, search=number == 0)
-        seen = trusted(found) & ~first.cut
-        shift = found.parameters[:, edges.EDGE] + _blur_shift(scan, normals, bend)
-        shift = fill(skin, shift, seen, found.variance, first.cut)
-        vertices = vertices + shift[:, None] * normals
-        vertices = relax(skin, vertices, normals, first.cut)
-        if number == 0:
-            given = learned(skin, np.arange(count), found, seen, given)
+        for _ in range(LEARN_ROUNDS if number == 0 else 0):
+            some, good = look(few, given.mean[few])
+            given = learned(skin, few, some, good, given)
+            begin = given.mean
+        found, seen = look(rows, begin)
+        vertices = move(rows, found, seen)
+        begin = np.where(seen[:, None], found.parameters, given.mean)
+        begin[:, edges.EDGE] = 0.0
     return Found(vertices, found, seen)
+
+
+def _in_scan(normals: Array, first: Start) -> Array:
+    """Normals turned into the scan's border plane where the bone is cut: its rim moves in that plane only."""
+    if not first.cut.any():
+        return normals
+    out = np.where(first.cut_axis, 0.0, normals)
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
 
 def trusted(found: edges.Fitted) -> NDArray[np.bool_]:
@@ -105,16 +131,14 @@ def fill(skin: Skin, shift: Array, seen: NDArray[np.bool_], variance: Array, sti
     return np.where(still, 0.0, 0.5 * value + 0.5 * near)
 
 
-def relax(skin: Skin, vertices: Array, normals: Array, still: NDArray[np.bool_]) -> Array:
+def relax(skin: Skin, vertices: Array, normals: Array, first: Start) -> Array:
     """Vertices slid along the surface to even distances, and bumps narrower than two edges taken out (Taubin 1995)."""
+    held = first.cut_axis
     for share in (0.5, -0.53):
-        move = skin.mean(vertices) - vertices
-        move[still] = 0.0
-        vertices = vertices + share * move
+        vertices = vertices + share * np.where(held, 0.0, skin.mean(vertices) - vertices)
     slide = skin.mean(vertices) - vertices
     slide -= np.einsum("ij,ij->i", slide, normals)[:, None] * normals
-    slide[still] = 0.0
-    return vertices + 0.5 * slide
+    return vertices + 0.5 * np.where(held, 0.0, slide)
 
 
 def _blur_shift(scan: edges.Scan, normals: Array, bend: Array) -> Array:

@@ -15,7 +15,8 @@ MARGIN_MM = 6.0
 
 
 class Start(NamedTuple):
-    """A box of the scan around one bone and the first closed surface in the box's own frame (index times spacing)."""
+    """A box of the scan around one bone and the first closed surface in the box's own frame (index times spacing). cut
+    (n,): vertices on the scan's border, cut_axis (n,3) across which axes, still (n,): those on the flat end itself."""
 
     name: str
     volume: Volume
@@ -24,22 +25,36 @@ class Start(NamedTuple):
     vertices: Array
     faces: NDArray[np.int32]
     cut: NDArray[np.bool_]
+    cut_axis: NDArray[np.bool_]
+    still: NDArray[np.bool_]
 
 
-def start(volume: Volume, labels: Labels, name: str) -> Start:
-    """Softened label of the bone's largest piece; GeometryError when it has no voxel, InputError for an unknown name."""
-    mask = labels.mask(name)
-    box = ndimage.find_objects(mask.view(np.uint8), max_label=1)[0] if mask.any() else None
+Boxes = list[tuple[slice, slice, slice] | None]
+
+
+def boxes(labels: Labels) -> Boxes:
+    """Box of each label value, from 1 up."""
+    found: Boxes = ndimage.find_objects(labels.values, max_label=max(labels.names.values(), default=0))
+    return found
+
+
+def start(volume: Volume, labels: Labels, name: str, known: Boxes | None = None) -> Start:
+    """Softened label of the bone's largest piece; GeometryError when it has no voxel, InputError for an unknown name.
+    known: what `boxes` gave, if it was asked before."""
+    if name not in labels.names:
+        labels.mask(name)
+    own = labels.names[name]
+    box = (boxes(labels) if known is None else known)[own - 1]
     if box is None:
         raise GeometryError(f"surface: {name} has no voxel")
     spacing = volume.grid.spacing_mm
     margin = np.ceil(MARGIN_MM / spacing).astype(int)
     low = tuple(max(0, s.start - m) for s, m in zip(box, margin))
-    high = tuple(min(n, s.stop + m) for s, m, n in zip(box, margin, mask.shape))
+    high = tuple(min(n, s.stop + m) for s, m, n in zip(box, margin, labels.values.shape))
     window = tuple(slice(a, b) for a, b in zip(low, high))
     crop = volume.crop(low, high)  # type: ignore[arg-type]
     values = labels.values[window]
-    mask = mask[window]
+    mask = values == own
     pieces, count = ndimage.label(mask)
     if count > 1:
         crumbs = mask & (pieces != 1 + int(np.bincount(pieces.ravel())[1:].argmax()))
@@ -47,10 +62,19 @@ def start(volume: Volume, labels: Labels, name: str) -> Start:
         mask = mask & ~crumbs
     del pieces
     vertices, faces = _first(mask, spacing)
-    own = labels.names[name]
     index = vertices / spacing + np.array(low)
-    cut: NDArray[np.bool_] = np.any((index < 0.6) | (index > np.array(volume.grid.shape) - 1.6), axis=1)
-    return Start(name, crop, np.ascontiguousarray(values), own, vertices, faces, cut)
+    cut_axis: NDArray[np.bool_] = (index < 0.01) | (index > np.array(volume.grid.shape) - 1.01)
+    cut = cut_axis.any(axis=1)
+    return Start(
+        name, crop, np.ascontiguousarray(values), own, vertices, faces, cut, cut_axis, _flat(vertices, faces, cut)
+    )
+
+
+def _flat(vertices: Array, faces: NDArray[np.int32], cut: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Vertices all of whose faces lie on the cut."""
+    flat = cut.copy()
+    flat[faces[~cut[faces].all(axis=1)].ravel()] = False
+    return flat
 
 
 def _first(mask: NDArray[np.bool_], spacing_mm: Array) -> tuple[Array, NDArray[np.int32]]:
