@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_I2_two_kernels_at_the_same_places_are_two_volumes(tmp_path: Path) -> No
     soft = [twin(ds, ConvolutionKernel="B20s", SOPInstanceUID=generate_uid()) for ds in bone]
     scan = dicom.load(write_folder(tmp_path, bone + soft))
     assert scan.report.kernel == "B60s" and scan.report.rules == ("other_slices_of_series",)
+
+
+def test_I16_age_of_the_scan_only_in_bands_and_only_when_asked(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, make_series())
+    assert dicom.survey(folder)[0].rules == () and dicom.load(folder).report.verdict == "accepted"
+    assert dicom.survey(folder, date(2024, 8, 30))[0].verdict == "accepted"
+    (middle,), (old,) = (dicom.survey(folder, day) for day in (date(2024, 11, 1), date(2026, 1, 1)))
+    assert middle.verdict == "accepted" and "scanned 6 to 12 months ago" in middle.notes
+    assert old.rules == ("scan_age",) and "2024" not in str(old)
 
 
 def test_I5_localizer_in_the_series_is_left_out(tmp_path: Path) -> None:

@@ -286,7 +286,8 @@ def test_totalsegmentator_label_table(tmp_path: Path) -> None:
     rows = "".join(
         f'<Label Key="{v}" Red="1" Green="0" Blue="0" Alpha="1"><![CDATA[{n}]]></Label>' for n, v in NAMES.items()
     )
-    xml = f'<CaretExtension><VolumeInformation Index="0"><LabelTable>{rows}</LabelTable></VolumeInformation></CaretExtension>'
+    table = f'<VolumeInformation Index="0"><LabelTable>{rows}</LabelTable></VolumeInformation>'
+    xml = f"<CaretExtension>{table}</CaretExtension>"
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(0, xml.encode()))
     nibabel.save(image, tmp_path / "a.nii.gz")
     assert same(truth, labels.read(tmp_path / "a.nii.gz"))

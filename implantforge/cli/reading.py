@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def inspect_(ct: Path, as_json: bool) -> int:
 
     if not ct.exists():
         raise InputError(f"CT: {ct} does not exist")
-    rows = [report.as_dict() for report in dicom.survey(ct)]
+    rows = [report.as_dict() for report in dicom.survey(ct, datetime.date.today())]
     usable = any(row["verdict"] != "refused" for row in rows)
     if as_json:
         put_json({"series": rows})

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 
 from implantforge.stages.dicom.geometry import Stack
 from implantforge.stages.dicom.grouping import Group
 from implantforge.stages.dicom.rules import RULES, Finding, hit
+
+
+def age(group: Group, today: date) -> list[Finding]:
+    """How old the scan is on that day, in bands of months; nothing where it has no date or one in the future."""
+    known = [f.month for f in group.frames if f.month is not None]
+    months = today.year * 12 + today.month - 1 - max(known) if known else -1
+    limit = int(RULES["scan_age"].threshold)
+    if months > limit:
+        return [
+            hit("scan_age", f"scanned more than {limit} months ago: the bone may have changed; confirm, or scan again")
+        ]
+    return [hit("scan_age_note", f"scanned {limit // 2} to {limit} months ago")] if months > limit // 2 else []
 
 
 def judge(stack: Stack, group: Group) -> list[Finding]:

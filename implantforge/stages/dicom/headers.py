@@ -24,7 +24,7 @@ _TAGS = [
     "PhotometricInterpretation", "PixelPaddingValue", "PixelPaddingRangeLimit", "LossyImageCompression",
     "PatientPosition", "AcquisitionNumber", "TemporalPositionIdentifier", "ContrastBolusAgent",
     "ContrastBolusAgentSequence", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge",
-    "StudyDate", "Laterality", "ImageLaterality", "PlanarConfiguration", "SharedFunctionalGroupsSequence",
+    "StudyDate", "AcquisitionDate", "Laterality", "ImageLaterality", "PlanarConfiguration", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "ReconstructionDiameter", "ReconstructionTargetCenterPatient", "PixelData",
     "FloatPixelData", "DoubleFloatPixelData",
 ]  # fmt: skip
@@ -73,6 +73,7 @@ class Frame:
     patient: Patient
     diameter_mm: float | None = None
     centre_mm: tuple[float, ...] | None = None
+    month: int | None = None  # of acquisition, counted from year 0: never the day
 
 
 @contextmanager
@@ -182,7 +183,7 @@ def _base(member: Member, ds: Any, count: int) -> Frame:
         pixel_bytes=0 if pixels is None else len(pixels), patient_position=_code(_text(ds, "PatientPosition")),
         phase=(_text(ds, "AcquisitionNumber"), _text(ds, "TemporalPositionIdentifier")),
         contrast=bool(_text(ds, "ContrastBolusAgent")) or bool(ds.get("ContrastBolusAgentSequence")),
-        identity=_identity(ds), patient=_patient(ds),
+        identity=_identity(ds), patient=_patient(ds), month=_month(ds),
     )  # fmt: skip
 
 
@@ -238,6 +239,15 @@ def _patient(ds: Any) -> Patient:
     sex = {"M": "male", "F": "female", "O": "other"}.get(_text(ds, "PatientSex").upper(), "unknown")
     laterality = _text(ds, "ImageLaterality") or _text(ds, "Laterality")
     return Patient(sex, _age_band(ds), {"L": "left", "R": "right", "B": "both"}.get(laterality.upper(), "unknown"))
+
+
+def _month(ds: Any) -> int | None:
+    """Month of the scan, None where no date stands."""
+    for tag in ("AcquisitionDate", "StudyDate"):
+        date = re.fullmatch(r"(\d{4})(\d{2})\d{2}", _text(ds, tag))
+        if date and int(date[1]) >= 1900 and 1 <= int(date[2]) <= 12:
+            return int(date[1]) * 12 + int(date[2]) - 1
+    return None
 
 
 def _age_band(ds: Any) -> str:

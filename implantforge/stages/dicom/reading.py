@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from implantforge.core import InputError
 from implantforge.geom import grids
 from implantforge.stages.dicom import (
+    agreement,
     decoding,
     geometry,
     grouping,
@@ -27,14 +29,19 @@ from implantforge.stages.dicom.rules import RULES, Finding, Use, hit, texts, use
 _KERNEL_RANK = {"bone": 0, "standard": 1, "unknown": 1, "edge": 2, "soft": 3}
 
 
-def survey(path: str | Path) -> tuple[SeriesReport, ...]:
-    """Every series found, the one load() takes marked `proposed`; InputError only when nothing is readable."""
+def survey(path: str | Path, today: date | None = None) -> tuple[SeriesReport, ...]:
+    """Every series found, the one load() takes marked `proposed`; InputError only when nothing is readable.
+
+    today: judge the age of the scan too, against that day, told in bands of months.
+    """
     path = Path(path)
     if _is_array_file(path):
         file = volumes.judge(path)
         return (_closed(file.report, volumes.look_at(file), None) if file.readable else file.report,)
     with headers.quiet(), sources.opened(path) as (members, notes):
         judged = _judged(members, notes)
+        if today is not None:
+            judged = [replace(it, findings=(*it.findings, *agreement.age(it.group, today))) for it in judged]
         best = _best(judged)
         reports = [_report(n, it, n == best) for n, it in enumerate(judged)]
         reports[best] = _seen(judged[best], reports[best])

@@ -51,6 +51,8 @@ _ROWS = (
     Rule("mixed_frame_of_reference", "refused", 1, "values", "DICOM PS3.3 C.7.4.1", acceptable=False),
     Rule("frame_of_reference_partly_missing", "flagged", 0, "slices", "DICOM PS3.3 C.7.4.1"),
     Rule("other_slices_of_series", "flagged", 0, "images", _OWN),
+    Rule("scan_age", "flagged", 12, "months", "orders of patient-specific instruments ask for a recent scan"),
+    Rule("scan_age_note", "note", 6, "months", "orders of patient-specific instruments ask for a recent scan"),
     # kind
     Rule("modality", "refused", _NAN, "", "CT numbers are needed for bone thresholds", acceptable=False),
     Rule("too_big", "refused", 1e9, "voxels", "bounded memory: 2 GB", acceptable=False),
