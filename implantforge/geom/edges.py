@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,7 @@ def fit(
         )  # fmt: skip
 
     cuts = np.linspace(0, len(out), max(1, threads) + 1).astype(int)
-    parts = [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:])]
+    parts = [slice(int(a), int(b)) for a, b in pairwise(cuts)]
     if len(parts) == 1:
         work(parts[0])
     else:

@@ -75,7 +75,7 @@ def _border(labels: Labels) -> tuple[Array, Array, NDArray[np.uint8]]:
     offset = np.stack(np.meshgrid(*window, indexing="ij"), axis=-1).reshape(-1, 3)
     own = values[tuple(index.T)]
     pull = np.zeros((len(index), 3))
-    weight = np.exp(-0.5 * ((offset * spacing) ** 2).sum(axis=1) / 1.0**2)
+    weight = np.exp(-0.5 * ((offset * spacing / np.maximum(1.0, 0.8 * spacing)) ** 2).sum(axis=1))
     for shift, w in zip(offset, weight):
         pull -= w * (values[tuple((index + shift).T)] == own)[:, None] * (shift * spacing)
     length = np.linalg.norm(pull, axis=1)
@@ -117,11 +117,13 @@ def _along_axes(square: Array, normal: Array, usual: Array, blur: Array) -> Arra
     axis that no edge faces keeps its usual blur, in the proportion the other axes show."""
     scale = float(np.median(square / (normal @ usual**2)))
     weak = 0.01 * len(square)
+    # slices are seldom sharper than half, and never blurrier than somewhat more, than their distance says
+    low, high = (0.4 * usual) ** 2, (np.where(usual > 0.6, 1.15, 2.2) * usual) ** 2
     weight = np.ones(len(square))
     out = blur**2
     for _ in range(20):
         left = normal.T @ (normal * weight[:, None]) + weak * np.eye(3)
         out = np.linalg.solve(left, normal.T @ (square * weight) + weak * scale * usual**2)
-        out = np.clip(out, 0.12**2, 3.0**2)
+        out = np.clip(out, low, high)
         weight = 0.05 / np.maximum(np.abs(square - normal @ out), 0.02)
     return np.sqrt(out)
