@@ -364,3 +364,60 @@ def tighten(
     keep = live[:, None]
     after = np.where(keep, np.stack([a, b], 1), bracket), np.where(keep, np.stack([fa, fb], 1), ends)
     return *after, np.where(live, move, t)
+
+
+def layer_fit(
+    hu: NDArray, spacing: Array, point: Array, normal: Array, blur: Array, reach: tuple[float, float], noise: Array,
+    mean: Array, sigma: Array,
+) -> Array:  # fmt: skip
+    """Edge, ln thickness, marrow, cortex and flesh of one blurred layer, by library least squares on the same voxels."""
+    from scipy.optimize import least_squares
+    from scipy.special import ndtr
+
+    axis = int(np.argmax(np.abs(normal) / spacing))
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in hu.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    start = (index[:, axis] * spacing[axis] - point[axis]) / normal[axis]
+    line = (point + start[:, None] * normal) / spacing
+    others = [a for a in range(3) if a != axis]
+    weight = np.prod(np.maximum(1 - np.abs(index[:, others] - line[:, others]), 0), axis=1)
+    t = (index * spacing - point) @ normal
+    keep = (weight >= 0.02) & (t >= -reach[0]) & (t <= reach[1]) & (start >= -reach[0]) & (start <= reach[1])
+    t, value, weight = t[keep], hu[tuple(index[keep].T)].astype(float), weight[keep]
+    inner, outer = np.clip((-t - 1.2) / 2, 0, 1), np.clip((t - 0.8) / 1.2, 0, 1)
+    scale = np.sqrt(weight / (noise[0] ** 2 + (noise[1] * inner) ** 2 + (noise[2] * outer) ** 2))
+    s = float(np.sqrt((blur**2) @ normal**2))
+
+    def miss(x: Array) -> Array:
+        a, b = ndtr((t - x[0]) / s), ndtr((t - x[0] + np.exp(x[1])) / s)
+        model = x[2] * (1 - b) + x[3] * (b - a) + x[4] * a
+        return np.concatenate([scale * (model - value), (x - mean) / sigma])
+
+    return least_squares(miss, mean, x_scale=sigma, xtol=1e-12, ftol=1e-12).x
+
+
+def triangle_distance(corners: Array, points: Array) -> Array:
+    """Distance of points (n,3) to the nearest of triangles (m,3,3), over all pairs."""
+    import trimesh
+
+    out = np.empty(len(points))
+    for n, p in enumerate(points):
+        near = trimesh.triangles.closest_point(corners, np.broadcast_to(p, (len(corners), 3)))
+        out[n] = np.linalg.norm(near - p, axis=1).min()
+    return out
+
+
+def crossing_pairs(points: Array, faces: NDArray[np.int32]) -> set[tuple[int, int]]:
+    """Pairs of faces without a common vertex of which an edge of one passes through the other, over all pairs."""
+    out = set()
+    for f in range(len(faces)):
+        for g in range(f + 1, len(faces)):
+            if set(faces[f]) & set(faces[g]):
+                continue
+            for one, two in ((f, g), (g, f)):
+                a, b, c = points[faces[two]]
+                for r in range(3):
+                    p, q = points[faces[one][r]], points[faces[one][(r + 1) % 3]]
+                    u, v, w = np.linalg.solve(np.stack([b - a, c - a, p - q], axis=1), p - a)
+                    if u >= 0 and v >= 0 and u + v <= 1 and 0 <= w <= 1:
+                        out.add((f, g))
+    return out

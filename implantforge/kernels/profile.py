@@ -182,9 +182,9 @@ def _solve(matrix, use, size, damp, right, factor, out):  # type: ignore[no-unty
 
 
 @helper
-def _descend(
+def _descend(  # type: ignore[no-untyped-def]
     table, x, mean, tight, use, size, ts, values, weights, count, rounds, near, state, trial, move, slope, factor
-):  # type: ignore[no-untyped-def]
+):
     """Levenberg-Marquardt from x, in place, until the edge moves less than `near`; returns the cost. state (2,10,9):
     normal matrix and right side (row 9) at x in the first, at the trial in the second."""
     damp = 1e-2
@@ -253,6 +253,55 @@ def _guess(ts, values, count, x):  # type: ignore[no-untyped-def]
         x[1] = np.log(min(max(ends[0] - ends[1] - 0.4, 0.8), 4.5))
 
 
+@helper
+def _expect(n, spacing, blur, gap, far, centre, pull, use):  # type: ignore[no-untyped-def]
+    """Completes the prior by what is around: blur along the normal, far side, next bone; and which parameters count."""
+    square, pixel = 0.0, 0.0
+    for c in range(3):
+        square += (blur[c] * n[c]) ** 2
+        pixel += abs(n[c]) * spacing[c]
+    use[8] = int(pull[8] >= 0.0)
+    use[5] = int(far < 1e8)
+    use[6] = use[7] = int(gap < 1e8)
+    centre[8], pull[8] = 0.5 * np.log(square), max(pull[8], 0.0)
+    centre[5], pull[5] = far + 0.1, 1.0 / (0.5 * pixel) ** 2
+    centre[6], pull[6] = gap - 0.1, 1.0 / (0.5 * pixel) ** 2
+    centre[7], pull[7] = centre[3], 1.0 / 400.0**2
+
+
+@helper
+def _weigh(ts, count, noise, weights):  # type: ignore[no-untyped-def]
+    """Weights divided by the variance expected at each depth; returns their sum in units of a voxel's noise."""
+    total = 0.0
+    for q in range(count):
+        inner, outer = min(max((-ts[q] - 1.2) / 2.0, 0.0), 1.0), min(max((ts[q] - 0.8) / 1.2, 0.0), 1.0)
+        weights[q] /= noise[0] ** 2 + (noise[1] * inner) ** 2 + (noise[2] * outer) ** 2
+        total += weights[q] * noise[0] ** 2
+    return max(total, 1e-9)
+
+
+@helper
+def _doubts(x, centre, pull, use, size, matrix, right, unit, factor, move, out):  # type: ignore[no-untyped-def]
+    """Variances of edge and ln blur at the solution, then what the scan alone says of cortex and flesh: one step without
+    what was expected of them and of the thickness. Uses matrix and right up."""
+    unit[:] = 0.0
+    unit[0] = 1.0
+    out[9] = move[0] if _solve(matrix, use, size, 0.0, unit, factor, move) else 1e9
+    unit[0], unit[8] = 0.0, 1.0
+    out[18] = move[8] if use[8] > 0 and _solve(matrix, use, size, 0.0, unit, factor, move) else 1e9
+    for r in (1, 3, 4):
+        matrix[r, r] += 1e-9 - pull[r]
+        right[r] -= pull[r] * (centre[r] - x[r])
+    for r in (3, 4):
+        out[2 * r + 4], out[2 * r + 5] = x[r], 1e9
+        unit[:] = 0.0
+        unit[r] = 1.0
+        if _solve(matrix, use, size, 0.0, unit, factor, move) and move[r] < 1e6:
+            out[2 * r + 5] = move[r]
+            if _solve(matrix, use, size, 0.0, right, factor, move):
+                out[2 * r + 4] = x[r] + move[r]
+
+
 @kernel
 def fit_edges(  # type: ignore[no-untyped-def]
     hu, labels, own, spacing, points, normals, bend, blur, reach, noise, mean, tight, begin, rounds, search, table, out
@@ -271,29 +320,12 @@ def fit_edges(  # type: ignore[no-untyped-def]
         p, n = points[v], normals[v]
         x, trial, move, slope = np.empty(9), np.empty(9), np.empty(9), np.empty(9)
         state, factor = np.zeros((2, 10, 9)), np.zeros((9, 9))
-        matrix, right = state[0, :9], state[0, 9]
         centre, pull, use = mean[v].copy(), tight[v].copy(), np.ones(9, np.int64)
         gap = _walk(labels, own, spacing, p, n, 0.15, reach[1] + 1.2, 0.2)
         far = _walk(labels, own, spacing, p, n, -0.9, -reach[0] - 0.6, -0.2)
         count = _gather(hu, labels, own, spacing, p, n, reach, gap, bend[v], ts, values, weights)
-        for q in range(count):
-            t = ts[q]
-            inner, outer = min(max((-t - 1.2) / 2.0, 0.0), 1.0), min(max((t - 0.8) / 1.2, 0.0), 1.0)
-            weights[q] /= noise[0] ** 2 + (noise[1] * inner) ** 2 + (noise[2] * outer) ** 2
-        centre[8] = 0.0
-        for c in range(3):
-            centre[8] += (blur[c] * n[c]) ** 2
-        centre[8] = 0.5 * np.log(centre[8])
-        use[8] = int(pull[8] >= 0.0)
-        pull[8] = max(pull[8], 0.0)
-        use[5] = int(far < 1e8)
-        use[6] = use[7] = int(gap < 1e8)
-        pixel = 0.0
-        for c in range(3):
-            pixel += abs(n[c]) * spacing[c]
-        centre[5], pull[5] = far + 0.1, 1.0 / (0.5 * pixel) ** 2
-        centre[6], pull[6] = gap - 0.1, 1.0 / (0.5 * pixel) ** 2
-        centre[7], pull[7] = centre[3], 1.0 / 400.0**2
+        total = _weigh(ts, count, noise, weights)
+        _expect(n, spacing, blur, gap, far, centre, pull, use)
         x[:5], x[5:] = begin[v, :5], centre[5:]
         if search:
             _guess(ts, values, count, x)
@@ -304,27 +336,6 @@ def fit_edges(  # type: ignore[no-untyped-def]
             table, x, centre, pull, use, size, ts, values, weights, count, rounds, 0.01 if search else 0.002,
             state, trial, move, slope, factor,
         )  # fmt: skip
-        for c in range(9):
-            out[v, c] = x[c]
-        total = 0.0
-        for q in range(count):
-            total += weights[q] * noise[0] ** 2
-        out[v, 14], out[v, 15], out[v, 16], out[v, 17] = cost / max(total, 1e-9), count, gap, far
-        trial[:] = 0.0
-        trial[0] = 1.0
-        out[v, 9] = move[0] if _solve(matrix, use, size, 0.0, trial, factor, move) else 1e9
-        trial[0], trial[8] = 0.0, 1.0
-        out[v, 18] = move[8] if use[8] > 0 and _solve(matrix, use, size, 0.0, trial, factor, move) else 1e9
-        # what the scan alone says of cortex and flesh: one step without what was expected of them and of the thickness
-        for r in (1, 3, 4):
-            matrix[r, r] += 1e-9 - pull[r]
-            right[r] -= pull[r] * (centre[r] - x[r])
-        for m in range(2):
-            r = 3 + m
-            out[v, 10 + 2 * m], out[v, 11 + 2 * m] = x[r], 1e9
-            trial[:] = 0.0
-            trial[r] = 1.0
-            if _solve(matrix, use, size, 0.0, trial, factor, move) and move[r] < 1e6:
-                out[v, 11 + 2 * m] = move[r]
-                if _solve(matrix, use, size, 0.0, right, factor, move):
-                    out[v, 10 + 2 * m] = x[r] + move[r]
+        out[v, :9] = x
+        out[v, 14], out[v, 15], out[v, 16], out[v, 17] = cost / total, count, gap, far
+        _doubts(x, centre, pull, use, size, state[0, :9], state[0, 9], trial, factor, move, out[v])

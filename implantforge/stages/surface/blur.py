@@ -120,10 +120,10 @@ def _along_axes(square: Array, normal: Array, usual: Array, blur: Array) -> Arra
     # slices are seldom sharper than half, and never blurrier than somewhat more, than their distance says
     low, high = (0.4 * usual) ** 2, (np.where(usual > 0.6, 1.15, 2.2) * usual) ** 2
     weight = np.ones(len(square))
-    out = blur**2
+    out: Array = np.square(blur)
     for _ in range(20):
         left = normal.T @ (normal * weight[:, None]) + weak * np.eye(3)
-        out = np.linalg.solve(left, normal.T @ (square * weight) + weak * scale * usual**2)
-        out = np.clip(out, low, high)
+        found = np.linalg.solve(left, normal.T @ (square * weight) + weak * scale * usual**2)
+        out = np.clip(found, low, high).astype(np.float64)
         weight = 0.05 / np.maximum(np.abs(square - normal @ out), 0.02)
     return np.sqrt(out)

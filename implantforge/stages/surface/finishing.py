@@ -84,7 +84,7 @@ def sigma_mm(skin: Skin, found: Found, first: Start, spacing_mm: Array) -> Array
     normals = skin.normals(found.vertices)
     pixel = np.abs(normals) @ spacing_mm
     error = np.log(found.fitted.variance * np.maximum(found.fitted.residual, 0.7))
-    error = skin.spread(np.where(found.seen, error, 0.0), found.seen + 1e-9, 2)
+    error = skin.spread(np.where(found.seen, error, 0.0), found.seen.astype(np.float64) + 1e-9, 2)
     sigma = MODEL * np.exp(0.5 * error)
     sigma = np.where(found.seen, sigma, np.hypot(np.minimum(sigma, 0.5), 0.2 * pixel))
     return np.where(first.still, 0.5 * pixel, np.clip(sigma, 0.005, 2.0))
@@ -98,11 +98,11 @@ def untangle(vertices: Array, skin: Skin, held: NDArray[np.bool_]) -> tuple[Arra
         wrong = nearby.crossing_faces(Mesh(vertices, skin.faces))
         if not wrong.any():
             return vertices, np.linalg.norm(vertices - start, axis=1)
-        touched = np.zeros(skin.count)
-        touched[skin.faces[wrong].ravel()] = 1.0
+        touch = np.zeros(skin.count)
+        touch[skin.faces[wrong].ravel()] = 1.0
         for _ in range(1 + number // 2):
-            touched = np.minimum(touched + skin.mean(touched), 1.0)
-        touched = (touched > 0)[:, None]
+            touch = np.minimum(touch + skin.mean(touch), 1.0)
+        touched = (touch > 0)[:, None]
         for _ in range(2):
             vertices = np.where(touched & ~held, 0.3 * vertices + 0.7 * skin.mean(vertices), vertices)
     raise GeometryError(f"surface: {int(wrong.sum())} faces still cross each other; the label is too ragged there")

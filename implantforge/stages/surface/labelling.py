@@ -8,9 +8,10 @@ import numpy as np
 
 from implantforge.core import Labels, Mesh
 from implantforge.geom import inside
+from implantforge.stages.surface.finishing import Surface
 
 
-def relabel(labels: Labels, surfaces: Mapping[str, Mesh]) -> Labels:
+def relabel(labels: Labels, surfaces: Mapping[str, Surface | Mesh]) -> Labels:
     """Labels in which a voxel belongs to a bone when its centre lies inside the bone's surface.
 
     Bones without a surface keep their voxels where no surface claims them. A voxel inside two surfaces keeps the bone it
@@ -22,7 +23,8 @@ def relabel(labels: Labels, surfaces: Mapping[str, Mesh]) -> Labels:
     taken = np.zeros(values.shape, np.bool_)
     for name in sorted(surfaces):
         own = np.uint8(labels.names[name])
-        window, held = inside.voxels(surfaces[name], labels.grid)
+        given = surfaces[name]
+        window, held = inside.voxels(given if isinstance(given, Mesh) else given.mesh, labels.grid)
         before = labels.values[window] == own
         claim = held & (before | ~taken[window])
         values[window][claim] = own

@@ -54,7 +54,7 @@ def start(volume: Volume, labels: Labels, name: str, known: Boxes | None = None)
     low = tuple(max(0, s.start - m) for s, m in zip(box, margin))
     high = tuple(min(n, s.stop + m) for s, m, n in zip(box, margin, labels.values.shape))
     window = tuple(slice(a, b) for a, b in zip(low, high))
-    crop = volume.crop(low, high)  # type: ignore[arg-type]
+    crop = volume.crop(low, high)
     values = labels.values[window]
     mask = values == own
     pieces, count = ndimage.label(mask)
@@ -66,7 +66,7 @@ def start(volume: Volume, labels: Labels, name: str, known: Boxes | None = None)
     vertices, faces = _first(mask, spacing)
     index = vertices / spacing + np.array(low)
     cut_axis: NDArray[np.bool_] = (index < -0.1) | (index > np.array(volume.grid.shape) - 0.9)
-    cut = cut_axis.any(axis=1)
+    cut: NDArray[np.bool_] = np.any(cut_axis, axis=1)
     return Start(
         name, crop, np.ascontiguousarray(values), own, vertices, faces, cut, cut_axis, _flat(vertices, faces, cut)
     )

@@ -1,0 +1,61 @@
+"""Kernels of the surface stage beside their plain twins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from painted import Bone, Scan, ball, rod, scan
+
+from implantforge.core import Mesh
+from implantforge.geom import edges, nearby
+
+
+@pytest.mark.parametrize("spacing", [(0.8, 0.8, 1.0), (0.5, 0.5, 1.5)])
+def test_fit_is_the_least_squares_fit(spacing) -> None:
+    bone = Bone(rod(9, (0.2, 0.25, 1.0)), 2.0, 1250.0)
+    volume, labels = scan({"a": bone}, (14, 14, 8), Scan(spacing, noise_hu=12.0))
+    step, random = volume.grid.spacing_mm, np.random.default_rng(0)
+    axis = np.array([0.2, 0.25, 1.0]) / np.linalg.norm([0.2, 0.25, 1.0])
+    side = np.cross(axis, [1.0, 0.0, 0.0])
+    side /= np.linalg.norm(side)
+    turn = random.uniform(0, 2 * np.pi, 12)
+    normals = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * np.cross(axis, side)
+    points = 9.0 * normals + random.uniform(-2, 2, 12)[:, None] * axis - volume.grid.pose.origin_mm
+    given = edges.prior(12, cortex=(1250.0, 200.0), flesh=(50.0, 30.0))
+    blur = np.array([0.4, 0.4, 0.5])
+    how = edges.Scan(volume.hu, labels.values, 1, step, blur, 12.0)
+    found = edges.fit(how, points, normals, np.zeros(12), given, reach_mm=(4.0, 2.6), rounds=60)
+    assert (found.gap_mm > 1e8).all()
+    for n in range(12):
+        want = reference.layer_fit(volume.hu, step, points[n], normals[n], blur, (4.0, 2.6), np.array([12.0, 60.0, 40.0]),
+                                   given.mean[n, :5], given.sigma[n, :5])  # fmt: skip
+        assert found.parameters[n, 0] == pytest.approx(want[0], abs=0.004)
+        assert found.parameters[n, 3] == pytest.approx(want[3], abs=12)
+        assert found.parameters[n, 4] == pytest.approx(want[4], abs=3)
+
+
+def test_share_of_threads_changes_nothing() -> None:
+    volume, labels = scan({"a": Bone(ball(8))}, (12, 12, 12), Scan(noise_hu=12.0))
+    normals = np.random.default_rng(1).normal(size=(50, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    how = edges.Scan(volume.hu, labels.values, 1, volume.grid.spacing_mm, np.full(3, 0.45), 12.0)
+    given = edges.prior(50, cortex=(1250.0, 200.0), flesh=(50.0, 30.0))
+    one, three = (edges.fit(how, 8 * normals - volume.grid.pose.origin_mm, normals, np.full(50, 0.12), given,
+                            reach_mm=(4.0, 2.6), search=True, threads=n) for n in (1, 3))  # fmt: skip
+    assert one.parameters.tobytes() == three.parameters.tobytes()
+
+
+def test_distances_and_crossings_agree_with_all_pairs() -> None:
+    random = np.random.default_rng(2)
+    corners = random.uniform(0, 4, (60, 1, 3)) + random.uniform(-0.8, 0.8, (60, 3, 3))
+    mesh = Mesh(corners.reshape(-1, 3), np.arange(180, dtype=np.int32).reshape(-1, 3))
+    points = random.uniform(-1, 5, (200, 3))
+    want = np.minimum(reference.triangle_distance(corners, points), 0.9)
+    assert np.allclose(nearby.distance_within(points, mesh, 0.9), want, atol=1e-9)
+    hit = np.zeros(60, bool)
+    for f, _ in reference.crossing_pairs(mesh.vertices, mesh.faces):
+        hit[f] = True
+    assert hit.any()
+    assert not hit.all()
+    assert (nearby.crossing_faces(mesh) == hit).all()
