@@ -8,7 +8,7 @@ from typing import Any
 from implantforge.core import Side
 from implantforge.stages import phantoms
 
-MEDIUM = (1.2, 1.2, 1.5)
+MEDIUM = (1.4, 1.4, 1.6)
 FINER = (1.0, 1.0, 1.2)
 
 

@@ -21,9 +21,13 @@ JOINTS = (((TIBIA, FEMUR), 9.0), ((FEMUR, PATELLA), 8.0), ((TIBIA, FIBULA), 5.0)
 """Lower and upper bone of each joint space, and how near they must come to share one (mm)."""
 _COARSE_MM = 1.3
 _TUNNEL_VOXELS = 12
+_PLATE_HU = (350.0, 500.0, 650.0)
+"""Where the patella cannot be told from the femur, the dip between their plates shows at one of these."""
+_POCKET_MM3, _POCKET_HU, _POCKET_THICK_MM = 60.0, 120.0, 6.5
+"""A joint space that contact seals is a sheet at most 6 mm thick; marrow is thicker, cancellous holes are brighter."""
 _AXIS_MM, _NEIGHBOUR_MM, _LEAST_MM3 = 70.0, 65.0, 800.0
 """A shaft's middle lies this near the axis of its knee, a fibula's this near the tibia's; smaller pieces are no shafts."""
-_LEVELS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+_LEVELS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 
 
 def split(smooth: NDArray[np.float32], spacing_mm: Array, knees: list[Knee]) -> NDArray[np.uint8]:
@@ -63,9 +67,16 @@ def _one(smooth: NDArray[np.float32], spacing_mm: Array, at_mm: Array) -> tuple[
     """Bone values (KNEE_BONES) of one knee, and its side."""
     dense = smooth > BONE_HU
     bone = filled(dense)
+    pockets = _pockets(smooth, bone & ~dense, spacing_mm)
+    bone &= ~pockets
     step = np.maximum(np.rint(_COARSE_MM / spacing_mm).astype(int), 1)
     coarse_mm = step * spacing_mm
     rough = _rough(_shrunk(bone, step), coarse_mm, at_mm)
+    for level in _PLATE_HU:
+        if (rough == PATELLA).any():
+            break
+        tighter = _rough(_shrunk(filled(smooth > level), step), coarse_mm, at_mm)
+        rough = tighter if (tighter == PATELLA).any() else rough
     side = _side(rough, coarse_mm, at_mm)
     values = _grown(rough, step, bone)
     # the rough map's voxel (0,0,0) covers the first block: its centre lies half a block in
@@ -75,7 +86,28 @@ def _one(smooth: NDArray[np.float32], spacing_mm: Array, at_mm: Array) -> tuple[
         if sheet is not None:
             gap = apply_sheet(sheet, values, spacing_mm, pair)
             values.reshape(-1)[gap[~dense.reshape(-1)[gap]]] = 0
-    return _whole(values), side
+    values = _whole(values)
+    if pockets.any():
+        for value in KNEE_BONES.values():
+            values[pockets & filled(values == value) & (values == 0)] = value
+    return values, side
+
+
+def _pockets(smooth: NDArray[np.float32], closed: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
+    """Closed holes that look like joint space sealed by contact all round: a thin sheet as dark as cartilage."""
+    piece = cc3d.connected_components(closed, connectivity=6)
+    if not piece.any():
+        return np.zeros(closed.shape, dtype=bool)
+    count = np.bincount(piece.ravel())
+    mean = np.bincount(piece.ravel(), weights=smooth.ravel()) / np.maximum(count, 1)
+    large = (count * np.prod(spacing_mm) > _POCKET_MM3) & (mean < _POCKET_HU)
+    large[0] = False
+    if not large.any():
+        return np.zeros(closed.shape, dtype=bool)
+    depth = edt.edt(closed, anisotropy=tuple(spacing_mm), parallel=2)
+    thick = np.unique(piece[depth > _POCKET_THICK_MM / 2])
+    large[thick] = False
+    return np.asarray(large[piece])
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -137,7 +169,7 @@ def _rough(bone: NDArray[np.bool_], spacing_mm: Array, at_mm: Array) -> NDArray[
     seeds[:, :, top:high][femur[0]] = FEMUR
     for value, mask in zip((TIBIA, FIBULA), shank):
         seeds[:, :, bottom:low][mask] = value
-    seeds[_patella(depth, spacing_mm, at_mm, femur[0])] = PATELLA
+    seeds[_patella(depth, spacing_mm, at_mm)] = PATELLA
     return np.asarray(watershed(-depth, seeds, mask=bone), dtype=np.uint8)
 
 
@@ -166,14 +198,10 @@ def _largest(mask: NDArray[np.bool_], count: int, spacing_mm: Array, at_mm: Arra
     return chosen
 
 
-def _patella(
-    depth: NDArray[np.float32], spacing_mm: Array, at_mm: Array, femur: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _patella(depth: NDArray[np.float32], spacing_mm: Array, at_mm: Array) -> NDArray[np.bool_]:
     """Core of the patella: the first piece in front of the joint that comes loose as the bones are peeled."""
-    shaft_y = float(np.argwhere(femur)[:, 1].mean() * spacing_mm[1])
     core = np.zeros(depth.shape, dtype=bool)
     low, high = _slab(at_mm[2] / spacing_mm[2], -45.0, 75.0, spacing_mm, depth.shape[2])
-    front = min(shaft_y, float(at_mm[1]))
     for level in _LEVELS_MM:
         piece = cc3d.connected_components(np.ascontiguousarray(depth[:, :, low:high] > level), connectivity=6)
         if not piece.max():
@@ -186,7 +214,7 @@ def _patella(
             volume = float(stats["voxel_counts"][n] * np.prod(spacing_mm))
             middle = stats["centroids"][n] * spacing_mm
             free = box[2].start > 0 and box[2].stop < piece.shape[2]
-            placed = middle[1] < front - 12.0 and abs(middle[0] - at_mm[0]) < 45.0
+            placed = middle[1] < at_mm[1] - 18.0 and abs(middle[0] - at_mm[0]) < 45.0
             if (
                 free
                 and placed
