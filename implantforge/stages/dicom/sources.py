@@ -127,7 +127,7 @@ def _folder(root: Path) -> tuple[list[Member], list[Finding]]:
 
 
 def _zip(archive: zipfile.ZipFile) -> tuple[list[Member], list[Finding]]:
-    infos = sorted((i for i in archive.infolist() if not i.is_dir()), key=lambda i: i.filename)
+    infos = sorted((i for i in archive.infolist() if not i.filename.endswith("/")), key=lambda i: i.filename)
     if len(infos) > MAX_FILES:
         raise InputError(f"CT: more than {MAX_FILES} files in the zip: give a zip of one study")
     members = [Member(n, i.file_size, None, i, archive) for n, i in enumerate(infos, 1)]
