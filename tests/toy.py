@@ -97,9 +97,10 @@ def bones(volume: Volume) -> dict:
     return {"labels": ball()[1], "names": ["femur_left"]}
 
 
-def surface(volume: Volume, labels: Labels, name: str) -> Mesh:
-    """Stands for stages.surface.bone."""
-    return meshing.polygonise(shapes.sphere(CENTRE_MM, 20.0), 2.0)
+def skin(volume: Volume, labels: Labels, *, name: str) -> dict:
+    """Stands for steps.skin."""
+    mesh = meshing.polygonise(shapes.sphere(CENTRE_MM, 20.0), 2.0)
+    return {"mesh": mesh, "sigma_mm": np.full(len(mesh.vertices), 0.1), "about": {"sigma_median_mm": 0.1}}
 
 
 def measure(mesh: Mesh, volume: Volume, *, name: str) -> Anatomy:
@@ -120,7 +121,6 @@ def fill(fit: Fit, *, implant: str, params: ToyParams, lattice: Lattice, mesh: r
 def install(monkeypatch) -> None:
     """Puts the toy in place of the registry and of the heavy steps."""
     monkeypatch.setattr(implants, "registry", lambda: {"toy": IMPLANT})
-    for name, stand_in in (("load", load), ("bones", bones), ("fill", fill), ("anatomy", measure)):
+    for name, stand_in in (("load", load), ("bones", bones), ("fill", fill), ("anatomy", measure), ("skin", skin)):
         monkeypatch.setattr(steps, name, stand_in)
-    monkeypatch.setattr("implantforge.pipeline.build.surface.bone", surface)
     monkeypatch.setattr(steps.dicom, "identity", lambda path: TOKENS)

@@ -25,6 +25,8 @@ VERBS = {
     "plan": ("building", "build up to the fit, with ranked alternatives"),
     "demo": ("building", "build the hip stem on the sample patient"),
     "inspect": ("reading", "series found in a CT, and whether each can be used"),
+    "segment": ("imaging", "label the bones of a CT"),
+    "mesh": ("imaging", "one sub-voxel surface per bone of a CT"),
     "landmarks": ("reading", "landmarks, frames and measures of bone meshes"),
     "view": ("reading", "look at a run in 3D"),
     "sample": ("reading", "write a synthetic patient as DICOM with its truth"),

@@ -16,7 +16,6 @@ from implantforge.pipeline.cache import Cache, Stage
 from implantforge.pipeline.outputs import Made, ReportWriter
 from implantforge.pipeline.recipe import Recipe
 from implantforge.pipeline.run import Run
-from implantforge.stages import surface
 from implantforge.stages.anatomy import KNOWN as MEASURED
 
 OnStage = Callable[[str, Stage | None], None]
@@ -27,6 +26,7 @@ def build(
     out: Path,
     ct: Path | None = None,
     *,
+    labels: Path | None = None,
     series: str | None = None,
     accept: str | None = None,
     upto: Literal["plan", "part"] = "part",
@@ -35,15 +35,16 @@ def build(
 ) -> dict[str, Any]:
     """Builds a recipe into a Run folder and returns its manifest.
 
-    ct is anything stages.dicom reads; without it the recipe's sample patient is used. series and accept choose a series
-    and accept a refused one with a person's reason. report(folder, manifest) writes report.html from the files already
-    there. Raises InputError, AnatomyError, FitError or GeometryError; a failed check is `status: check_failed`.
+    ct is anything stages.dicom reads; without it the recipe's sample patient is used. labels is a label map to use in
+    place of our own. series and accept choose a series and accept a refused one with a person's reason. report(folder,
+    manifest) writes report.html from the files already there. Raises InputError, AnatomyError, FitError or
+    GeometryError; a failed check is `status: check_failed`.
     """
     if upto == "plan" and (out / "part.stl").exists():
         raise InputError(f"plan: {out} holds a built part; a plan would replace it, so give another --out")
     source = steps.source(recipe, ct)
     with Run(out, on_stage) as run:
-        made = plan(run.cache, recipe, source, series, accept)
+        made = plan(run.cache, recipe, source, labels, series, accept)
         if upto == "part":
             part(run.cache, recipe, made)
         with run.stage("export"):
@@ -56,21 +57,30 @@ def build(
         return run.close(manifest)
 
 
-def plan(cache: Cache, recipe: Recipe, source: steps.Source, series: str | None, accept: str | None) -> Made:
+def plan(
+    cache: Cache, recipe: Recipe, source: steps.Source, given: Path | None, series: str | None, accept: str | None
+) -> Made:
     """CT to fit: which size, where."""
     scan = cache.call("load", steps.load, source.result, series=series, accept=accept)
     volume = scan["volume"]
-    found = cache.call("segment", steps.bones, volume)
-    labels = found["labels"]
+    file = None if given is None else steps.label_file(given)
+    if file is None:
+        found = cache.call("segment", steps.bones, volume)
+    else:
+        found = cache.call("labels", steps.given_bones, file, volume)
+    rough = found["labels"]
     side = steps.side(recipe, found["names"].value, scan["laterality"].value)
     names = recipe.implant.bones(side)
-    bones = {name: cache.call(f"surface {name}", surface.bone, volume, labels, name=name) for name in names}
+    skins = {name: cache.call(f"surface {name}", steps.skin, volume, rough, name=name) for name in names}
+    bones = {name: skin["mesh"] for name, skin in skins.items()}
+    refined = cache.call("label", steps.relabel, rough, volume, *bones.values(), names=names)
+    labels = refined["labels"]
     anatomy = {name: cache.call(f"anatomy {name}", steps.anatomy, bones[name], volume, name=name)
                for name in names if name in MEASURED}  # fmt: skip
     case = steps.CaseResults(side, volume, labels, bones, anatomy)
     fit = cache.call("plan", steps.plan, *case.results, implant=recipe.implant.name, case=case.names,
                      params=recipe.params.for_plan())  # fmt: skip
-    return Made(source, scan, case, fit)
+    return Made(source, scan, case, fit, skins, refined["artefacts"], file)
 
 
 def part(cache: Cache, recipe: Recipe, made: Made) -> None:

@@ -19,7 +19,7 @@ from implantforge.pipeline import cache, steps
 from implantforge.pipeline.cache import Result
 from implantforge.pipeline.recipe import Recipe
 from implantforge.pipeline.run import Run, json_text
-from implantforge.stages import export, labels, printability
+from implantforge.stages import export, labels, meshfile, printability
 from implantforge.stages.orient import build_pose
 
 FIXED_DATE = "1980-01-01"
@@ -29,12 +29,16 @@ ReportWriter = Callable[[Path, Mapping[str, Any]], None]
 
 @dataclass
 class Made:
-    """Everything a build has made, unread until a file needs it. The last four are None after a plan."""
+    """Everything a build has made, unread until a file needs it. given is the label map that replaced our own. The last
+    four are None after a plan."""
 
     source: steps.Source
     scan: Result
     case: steps.CaseResults
     fit: Result
+    skins: dict[str, Result]
+    artefacts: Result
+    given: Result | None = None
     envelope: Result | None = None
     part: Result | None = None
     orientation: Result | None = None
@@ -48,6 +52,7 @@ def write(run: Run, recipe: Recipe, made: Made) -> dict[str, Any]:
     run.write("labels.seg.nrrd", case.labels.key, lambda path: labels.write(case.labels.value, path))
     for name, bone in case.bones.items():
         run.write(f"bones/{name}.stl", bone.key, _stl_writer(bone))
+        run.write(f"bones/{name}.ply", made.skins[name].key, _ply_writer(made.skins[name]))
     anatomy = {name: found.value for name, found in case.anatomy.items()}
     run.write_json("anatomy.json", {name: anatomy_json(found) for name, found in anatomy.items()})
     marks = {f"{name}.{key}": mark for name, found in anatomy.items() for key, mark in found.landmarks.items()}
@@ -62,6 +67,10 @@ def write(run: Run, recipe: Recipe, made: Made) -> dict[str, Any]:
 
 def _stl_writer(mesh: Result) -> Callable[[Path], None]:
     return lambda path: export.write_stl(path, mesh.value)
+
+
+def _ply_writer(skin: Result) -> Callable[[Path], None]:
+    return lambda path: meshfile.write_mesh(path, skin["mesh"].value, skin["sigma_mm"].value)
 
 
 def _write_part(run: Run, recipe: Recipe, made: Made, manifest: dict[str, Any]) -> None:
@@ -111,11 +120,16 @@ def _manifest(recipe: Recipe, made: Made, fit: Fit) -> dict[str, Any]:
         "status": "planned" if made.verified is None else "check_failed" if failed else "ok",
         "ct": {
             "series_uid_hash": report.get("uid_hash", ""),
-            **{name: report.get(name) for name in ("shape", "spacing_mm", "verdict", "reasons")},
+            **{name: report.get(name) for name in ("shape", "spacing_mm", "verdict", "reasons", "accepted_because")},
         },
         "metrics": {name: value for name, value in metrics.items() if isinstance(value, (int, float, str))},
         "checks": [check_json(row) for row in checks],
-        "inputs": [{"path": made.source.name, "sha256": made.source.sha256}],
+        "bones": {name: skin["about"].value for name, skin in made.skins.items()},
+        "artefacts": made.artefacts.value,
+        "inputs": [
+            {"path": made.source.name, "sha256": made.source.sha256},
+            *([{"path": "labels", "sha256": made.given.key}] if made.given else []),
+        ],
         "assumptions": assumptions(recipe),
     }
 

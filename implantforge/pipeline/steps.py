@@ -5,21 +5,35 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from implantforge import implants
-from implantforge.core import Anatomy, Array, Check, Design, Fit, InputError, Labels, Lattice, Mesh, Side, Volume
+from implantforge.core import (
+    Anatomy,
+    Array,
+    Check,
+    Design,
+    Fit,
+    InputError,
+    Labels,
+    Lattice,
+    Mesh,
+    Side,
+    Volume,
+    check,
+)
 from implantforge.geom import meshing
 from implantforge.implants import Case
-from implantforge.pipeline import cache, certify, resources
+from implantforge.pipeline import cache, certify, imaging, resources
 from implantforge.pipeline.cache import Result
 from implantforge.pipeline.recipe import MeshParams, Recipe
 from implantforge.stages import anatomy as bone_anatomy
-from implantforge.stages import dicom, phantoms, printability, segment
+from implantforge.stages import dicom, phantoms, printability, segment, surface
 from implantforge.stages import orient as orienting
 
 ENVELOPE_H_MM = 0.6
@@ -87,6 +101,32 @@ def bones(volume: Volume) -> dict[str, Any]:
     """labels, and the names of the bones in them."""
     found = segment.bones(volume)
     return {"labels": found, "names": sorted(found.names)}
+
+
+def label_file(path: Path) -> Result:
+    """A label map made elsewhere, keyed by content; InputError when it does not exist."""
+    if not path.exists():
+        raise InputError(f"labels: {path} does not exist")
+    return Result(content_sha256(path), lambda _: str(path))
+
+
+def given_bones(path: str, volume: Volume) -> dict[str, Any]:
+    """As `bones`, from a label map made elsewhere."""
+    found = imaging.read_labels(Path(path), volume.grid)
+    return {"labels": found, "names": sorted(found.names)}
+
+
+def skin(volume: Volume, labels: Labels, *, name: str) -> dict[str, Any]:
+    """The bone's surface as mesh (full, not simplified), its sigma_mm per vertex, and about: plain numbers."""
+    found = surface.one(volume, labels, name, simplify_mm=0.0)
+    return {"mesh": found.mesh, "sigma_mm": found.sigma_mm, "about": found.describe()}
+
+
+def relabel(labels: Labels, volume: Volume, *meshes: Mesh, names: list[str]) -> dict[str, Any]:
+    """labels that agree with the surfaces, and what metal does to each bone as artefacts."""
+    found = surface.relabel(labels, dict(zip(names, meshes)))
+    spoilt = segment.artefacts(volume, found)
+    return {"labels": found, "artefacts": {name: asdict(row) for name, row in spoilt.items()}}
 
 
 def side(recipe: Recipe, found: list[str], laterality: str) -> Side:
@@ -193,6 +233,7 @@ def verify(
     checks: tuple[Check, ...] = (
         *implants.get(implant).checks(person, fit, design, mesh, params),
         *printability.checks(mesh, standing, printer, found),
+        *metal_near(person.labels, shape["mesh"]),
     )
     metrics = {
         **printability.waste(
@@ -209,6 +250,24 @@ def verify(
         **_numbers(fit.metrics),
     }  # fmt: skip
     return {"checks": checks, "metrics": metrics}
+
+
+METAL_FREE_MM = 20.0
+METAL_SOURCE = "metal artefact changed the planned bone in 8 of 8 re-scans: doi 10.1186/s41205-020-00074-5"
+
+
+def metal_near(labels: Labels, part: Mesh) -> tuple[Check, ...]:
+    """One check, where the scan shows metal: how near it lies to the part. No check without metal."""
+    if "metal" not in labels.names:
+        return ()
+    at = labels.grid.to_patient(np.argwhere(labels.mask("metal")).astype(np.float64))
+    away, nearest = cKDTree(at).query(part.vertices[:: max(1, len(part.vertices) // 50_000)])
+    first = int(np.argmin(away))
+    return (
+        check(
+            "metal_distance_mm", away[first], "mm", ">=", METAL_FREE_MM, METAL_SOURCE, at_mm=tuple(at[nearest[first]])
+        ),
+    )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:

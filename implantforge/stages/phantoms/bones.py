@@ -252,9 +252,9 @@ def press(bones: Bones, contact_mm2: float) -> None:
     """Both femora moved up and a little inward in `bones` until they lie on the pelvis over contact_mm2."""
     for side, inward in (("left", -0.35), ("right", 0.35)):
         way = np.array([inward, 0.1, 1.0])
-        names = (f"femur_{side}", f"hip_{side}")
-        bones.meshes[names[0]], bones.meshes[names[1]], moved = contact.press(
-            *(bones.meshes[name] for name in names), way, contact_mm2
+        ball, socket = f"femur_{side}", f"hip_{side}"
+        bones.meshes[ball], bones.meshes[socket], moved = contact.press(
+            bones.meshes[ball], bones.meshes[socket], way, contact_mm2
         )
         shift = Pose(np.eye(3), moved * way / np.linalg.norm(way))
         bones.femur[side] = bones.femur[side].moved(shift)
