@@ -15,7 +15,7 @@ from implantforge.stages.surface.start import Start
 
 LEAST_STEP_HU = 120.0
 LARGEST_MOVE_MM = 2.0
-SEARCH_EVERY, LEARN_EVERY, LEARN_ROUNDS = 3, 8, 3
+SEARCH_EVERY, LEARN_EVERY, LEARN_ROUNDS = 4, 12, 3
 
 
 class Found(NamedTuple):
@@ -33,8 +33,8 @@ def reach_mm(spacing_mm: Array) -> tuple[float, float]:
 
 
 def settle(first: Start, skin: Skin, scan: edges.Scan, threads: int = 1) -> Found:
-    """Moves every vertex to its edge: every third vertex searches for it and the others follow; every eighth learns what
-    cortex and flesh are like hereabouts; then all look twice with that knowledge."""
+    """Moves every vertex to its edge: every fourth vertex searches for it and the others follow; every twelfth learns
+    what cortex and flesh are like hereabouts; with that knowledge every other one looks again, and at last all."""
     vertices, count = first.vertices, skin.count
     given = edges.prior(count, cortex=(1250.0, 400.0), flesh=(20.0, 90.0))
     reach = reach_mm(scan.spacing_mm)
@@ -64,17 +64,19 @@ def settle(first: Start, skin: Skin, scan: edges.Scan, threads: int = 1) -> Foun
     vertices = move(rows, found, seen)
     given = learned(skin, rows, found, seen, given)
     begin = given.mean
-    few, rows = np.arange(3, count, LEARN_EVERY), np.arange(count)
+    few = np.arange(3, count, LEARN_EVERY)
     for number in range(2):
+        rows = np.arange(0, count, 2 - number)
         normals = _in_scan(skin.normals(vertices), first)
         bend = skin.bend(vertices, normals)
         for _ in range(LEARN_ROUNDS if number == 0 else 0):
             some, good = look(few, given.mean[few])
             given = learned(skin, few, some, good, given)
             begin = given.mean
-        found, seen = look(rows, begin)
+        found, seen = look(rows, begin[rows])
         vertices = move(rows, found, seen)
-        begin = np.where(seen[:, None], found.parameters, given.mean)
+        begin = given.mean.copy()
+        begin[rows[seen]] = found.parameters[seen]
         begin[:, edges.EDGE] = 0.0
     return Found(vertices, found, seen)
 
@@ -110,7 +112,7 @@ def learned(
     weak = 1e-3 * np.median(told[seen], axis=0) if seen.any() else np.ones(2)
     values = np.where(weights > 0, values, given.mean[:, columns])
     mean, sigma = given.mean.copy(), given.sigma.copy()
-    mean[:, columns] = skin.spread(values, weights + 0.01 * weak, 40)
+    mean[:, columns] = skin.spread(values, weights + 0.01 * weak, 32)
     sigma[:, columns] = [120.0, 30.0]
     return edges.Prior(mean, sigma)
 
