@@ -72,19 +72,22 @@ def _seeds(depth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], sid
     seeds = np.zeros(depth.shape, dtype=np.uint8)
     deep = depth > 1.5
 
-    def plant(where: NDArray[np.bool_], above_mm: float, name: str) -> None:
-        low = max(0, int(above_mm / spacing_mm[2]) + 1)
-        region = deep[:, :, low:] & where[:, :, None] & (seeds[:, :, low:] == 0)
-        seeds[:, :, low:][region] = NAMES.get(name, REST)
+    def plant(where: NDArray[np.bool_], low_mm: float, high_mm: float, name: str) -> None:
+        low, high = (max(0, int(min(z, 9999.0) / spacing_mm[2]) + 1) for z in (low_mm, high_mm))
+        region = deep[:, :, low:high] & where[:, :, None] & (seeds[:, :, low:high] == 0)
+        seeds[:, :, low:high][region] = NAMES.get(name, REST)
 
-    plant((np.abs(outward) < 35.0) & (behind > -30.0), middle[2] + SPINE_MM, "spine")
-    plant((np.abs(outward) < 22.0) & (behind > 25.0), middle[2] + 10.0, "sacrum")
+    up = np.inf
+    plant((np.abs(outward) < 35.0) & (behind > -30.0), middle[2] + SPINE_MM, up, "spine")
+    plant((np.abs(outward) < 22.0) & (behind > 25.0), middle[2] + 10.0, up, "sacrum")
     for head, side in zip(heads, sides):
         lateral = outward if side == "left" else -outward
         head_out = abs(float((head.at_mm - middle) @ across))
-        plant((lateral > 35.0) & (behind < 20.0), head.at_mm[2] + head.radius_mm + 30.0, f"hip_{side}")
+        # the sacrum's wings reach 60 mm aside at most, and forward as far as the hip centres
+        wing = lateral > max(0.75 * head_out, 62.0)
+        plant(wing & (behind < 20.0), head.at_mm[2] + head.radius_mm + 30.0, up, f"hip_{side}")
         inside = (lateral > 12.0) & (lateral < head_out - head.radius_mm - 6.0) & (behind < 25.0)
-        plant(inside, head.at_mm[2] - 60.0, f"hip_{side}")
+        plant(inside, head.at_mm[2] - 60.0, head.at_mm[2] + 10.0, f"hip_{side}")
         seeds[ball(depth.shape, spacing_mm, head.at_mm, 0.7 * head.radius_mm)] = NAMES[f"femur_{side}"]
     return seeds
 
