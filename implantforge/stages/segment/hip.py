@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
 from implantforge.core import Array, InputError, Side
-from implantforge.stages.segment.flood import ball, filled, in_one_piece
+from implantforge.stages.segment.flood import ball, filled, hollow_filled, in_one_piece
 from implantforge.stages.segment.heads import BONE_HU, Head
 from implantforge.stages.segment.joint import joint_space, neck_side, shell
 from implantforge.stages.segment.names import NAMES
@@ -41,7 +41,9 @@ def split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) -> 
         jointed = bone[window] & np.isfinite(gap)
         values[window][jointed] = np.where(radius < gap, NAMES[f"femur_{side}"], NAMES[f"hip_{side}"])[jointed]
     values[values == REST] = 0
-    return in_one_piece(values)
+    values = in_one_piece(values)
+    hollow_filled(values, NAMES["sacrum"], spacing_mm)
+    return values
 
 
 def _sacroiliac_sheet(
