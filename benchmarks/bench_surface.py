@@ -15,10 +15,13 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from implantforge.core import Grid, Labels, Mesh, Volume
+from implantforge.geom import edges, nearby
 from implantforge.stages import dicom, phantoms, surface
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from painted import Bone, Scan, rod, scan
+import reference
+from beside import Work, _Kernel
+from painted import Bone, Scan, ball, rod, scan
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TILT = (0.2, 0.25, 1.0)
@@ -58,11 +61,12 @@ class Tubes:
 class Staircase:
     """A cylinder tilted by 28 degrees: RMS about its mean radius."""
 
-    params = ((0.8, 1.0), (0.6, 1.25), (0.5, 2.0), (0.5, 3.0))
+    params = ("0.8x1.0", "0.6x1.25", "0.5x2.0", "0.5x3.0")
     param_names = ("plane_and_slice_mm",)
     unit = "mm"
 
-    def track_rms(self, spacing: tuple[float, float]) -> float:
+    def track_rms(self, plane_and_slice: str) -> float:
+        spacing = [float(part) for part in plane_and_slice.split("x")]
         bone = Bone(rod(11, (0.5, 0.2, 1.0)), 3.5, 1300.0)
         how = Scan((spacing[0], spacing[0], spacing[1]), 0.8, spacing[1], 15.0)
         volume, labels = scan({"rod": bone}, (24, 16, 18), how)
@@ -199,3 +203,45 @@ class BigHip:
         began = time.perf_counter()
         surface.relabel(self.case[1], found)
         return time.perf_counter() - began
+
+
+class LayerFit(_Kernel):
+    """Blurred layers at 200 points of a ball of 8 mm; error: mean distance of the edges from the ball, um."""
+
+    unit = "um"
+    sizes = (4, 200)
+
+    def prepare(self, size: int) -> dict[str, Work]:
+        volume, labels = scan({"a": Bone(ball(8), None, 1200.0)}, (12, 12, 12), Scan(noise_hu=12.0))
+        n = np.random.default_rng(1).normal(size=(size, 3))
+        n /= np.linalg.norm(n, axis=1, keepdims=True)
+        at, reach, blur = 8 * n - volume.grid.pose.origin_mm, (4.0, 2.6), np.array([0.41, 0.41, 0.51])
+        given, noise = edges.prior(size, cortex=(1250.0, 200.0), flesh=(50.0, 30.0)), np.array([12.0, 60.0, 40.0])
+        how = edges.Scan(volume.hu, labels.values, 1, volume.grid.spacing_mm, blur, 12.0)
+        return {
+            "numpy": lambda: np.array([reference.layer_fit(volume.hu, how.spacing_mm, p, d, blur, reach, noise, m, s)
+                                       for p, d, m, s in zip(at, n, given.mean[:, :5], given.sigma[:, :5])]),
+            "kernel": lambda: edges.fit(how, at, n, np.zeros(size), given, reach_mm=reach).parameters,
+        }  # fmt: skip
+
+    def error(self, result: Any) -> float:
+        return 1e3 * float(np.abs(result[:, 0]).mean())
+
+
+class Nearest(_Kernel):
+    """Distance of points 0.2 mm off a ball of 50,000 faces to it; library: trimesh. Error: largest, um, but for facets."""
+
+    params = ("library", "kernel")
+    unit = "um"
+    sizes = (10, 20_000)
+
+    def prepare(self, size: int) -> dict[str, Work]:
+        body = trimesh.creation.icosphere(6, 20.0)
+        mesh = Mesh(np.asarray(body.vertices), np.asarray(body.faces))
+        n = np.random.default_rng(1).normal(size=(size, 3))
+        at = 20.2 * n / np.linalg.norm(n, axis=1, keepdims=True)
+        return {"library": lambda: np.asarray(trimesh.proximity.closest_point(body, at)[1]),
+                "kernel": lambda: nearby.distance_within(at, mesh, 0.5)}  # fmt: skip
+
+    def error(self, result: Any) -> float:
+        return 1e3 * float(np.abs(result - 0.2).max())

@@ -141,6 +141,18 @@ def test_crossing_faces_are_found_where_they_were_planted() -> None:
     assert nearby.crossing_faces(Mesh(bent, mesh.faces)).any()
 
 
+def test_ragged_labels_still_give_a_surface_without_crossings() -> None:
+    bone = Bone(rod(8, TILT, 9), 1.5, 1100.0)
+    volume, labels = scan({"rod": bone}, (13, 13, 14), Scan(noise_hu=18.0))
+    random = np.random.default_rng(3)
+    ragged = labels.values.copy()
+    ragged[random.random(ragged.shape) < 0.25] = 0
+    ragged[5:9, 10:14, 4:24] = 1
+    found = surface.one(volume, Labels(labels.grid, ragged, labels.names), "rod")
+    assert measure.is_manifold(found.mesh)
+    assert not nearby.crossing_faces(found.mesh).any()
+
+
 def test_distances_agree_with_a_sphere() -> None:
     volume, labels = scan({"b": Bone(ball(8))}, (12, 12, 12), Scan())
     mesh = surface.bone(volume, labels, "b")

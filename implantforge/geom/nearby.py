@@ -48,11 +48,13 @@ def _cells(corners: Array, margin: float) -> _Cells:
 
 
 def crossing_faces(mesh: Mesh) -> NDArray[np.bool_]:
-    """(m,) faces that pass through, or fold flat onto, another face of the same mesh: the first one of each pair."""
+    """(m,) faces that pass through, or fold flat onto, another face of the same mesh, with the first one found."""
     corners = np.ascontiguousarray(mesh.vertices[mesh.faces])
     cells = _cells(corners, 0.0)
-    out = np.empty(len(mesh.faces), np.bool_)
-    proximity.self_crossing(mesh.vertices, mesh.faces, cells.boxes, cells.held, cells.start, cells.shape, out)
+    partner = np.empty(len(mesh.faces), np.int32)
+    proximity.self_crossing(mesh.vertices, mesh.faces, cells.boxes, cells.held, cells.start, cells.shape, partner)
+    out = partner >= 0
+    out[partner[out]] = True
     return out
 
 

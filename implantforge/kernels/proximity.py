@@ -151,10 +151,10 @@ def _normal(a, b, c):  # type: ignore[no-untyped-def]
 
 @kernel
 def self_crossing(points, faces, boxes, held, start, shape, out):  # type: ignore[no-untyped-def]
-    """out (m,) = whether a face passes through, or folds flat onto, one of a higher number. boxes (m,6), held and start
-    as from cell_boxes, held in rising order within a cell."""
+    """out (m,) = a face of higher number that each passes through or folds flat onto, -1 for none. boxes (m,6), held and
+    start as from cell_boxes, held in rising order within a cell."""
     for f in range(len(faces)):
-        found = False
+        found = -1
         mine, box = faces[f], boxes[f]
         low, high = np.empty(3), np.empty(3)
         for a in range(3):
@@ -165,7 +165,7 @@ def self_crossing(points, faces, boxes, held, start, shape, out):  # type: ignor
                 for k in range(box[2], box[5] + 1):
                     cell = (i * shape[1] + j) * shape[2] + k
                     q = start[cell + 1] - 1
-                    while q >= start[cell] and held[q] > f and not found:
+                    while q >= start[cell] and held[q] > f and found < 0:
                         other = faces[held[q]]
                         apart = False
                         for a in range(3):
@@ -173,7 +173,7 @@ def self_crossing(points, faces, boxes, held, start, shape, out):  # type: ignor
                             if max(u, v, w) < low[a] or min(u, v, w) > high[a]:
                                 apart = True
                                 break
-                        if not apart:
-                            found = _meet(points, mine, other)
+                        if not apart and _meet(points, mine, other):
+                            found = int(held[q])
                         q -= 1
         out[f] = found

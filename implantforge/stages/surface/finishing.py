@@ -19,6 +19,7 @@ from implantforge.stages.surface.start import Start
 
 MODEL = 1.17
 """Sigma over the fit's own standard error, from sampled phantoms and a real subject's bones (benchmarks surface)."""
+SMOOTHED, ROUNDS = 5, 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def finished(volume: Volume, first: Start, sharp: Sharpness, simplify_mm: float,
     scan = edges.Scan(first.volume.hu, first.labels, first.own, spacing, sharp.blur_mm, sharp.noise_hu)
     found = settle(first, skin, scan, threads)
     sigma = sigma_mm(skin, found, first, spacing)
-    vertices, strayed = untangle(found.vertices, skin, first.cut_axis)
+    vertices, strayed = untangle(found.vertices, skin, first)
     sigma = np.hypot(sigma, strayed)
     mesh = Mesh(first.volume.grid.pose.apply(vertices), first.faces)
     if mesh.volume_mm3 <= 0:
@@ -90,19 +91,29 @@ def sigma_mm(skin: Skin, found: Found, first: Start, spacing_mm: Array) -> Array
     return np.where(first.still, 0.5 * pixel, np.clip(sigma, 0.005, 2.0))
 
 
-def untangle(vertices: Array, skin: Skin, held: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Vertices with self-crossings smoothed away, and how far (n,) each was moved for it; held (n,3) coordinates stay.
-    GeometryError when ten rounds, wider and wider, do not do it."""
-    start = vertices
-    for number in range(10):
+def untangle(vertices: Array, skin: Skin, first: Start) -> tuple[Array, Array]:
+    """Vertices without self-crossings, and how far (n,) each was moved for it: smoothed there, and where that does not
+    do, led back to the first surface, which cannot cross itself, wider every round. GeometryError should even that fail.
+    """
+    given = vertices
+    for number in range(ROUNDS):
         wrong = nearby.crossing_faces(Mesh(vertices, skin.faces))
         if not wrong.any():
-            return vertices, np.linalg.norm(vertices - start, axis=1)
+            return vertices, np.linalg.norm(vertices - given, axis=1)
         touch = np.zeros(skin.count)
         touch[skin.faces[wrong].ravel()] = 1.0
-        for _ in range(1 + number // 2):
-            touch = np.minimum(touch + skin.mean(touch), 1.0)
-        touched = (touch > 0)[:, None]
-        for _ in range(2):
-            vertices = np.where(touched & ~held, 0.3 * vertices + 0.7 * skin.mean(vertices), vertices)
-    raise GeometryError(f"surface: {int(wrong.sum())} faces still cross each other; the label is too ragged there")
+        for _ in range(1 + number // 2 if number < SMOOTHED else 2 ** (number - SMOOTHED + 1)):
+            touch = np.maximum(touch, skin.mean(touch))
+        if number < SMOOTHED:
+            for _ in range(2):
+                smooth = 0.3 * vertices + 0.7 * skin.mean(vertices)
+                vertices = np.where((touch > 0)[:, None] & ~first.cut_axis, smooth, vertices)
+        elif number < ROUNDS - 1:
+            share = np.minimum(2.0 * touch, 1.0)[:, None] * (touch > 0.02)[:, None]
+            vertices = vertices + share * (first.vertices - vertices)
+        else:
+            vertices = first.vertices
+    wrong = nearby.crossing_faces(Mesh(vertices, skin.faces))
+    if wrong.any():
+        raise GeometryError(f"surface: {int(wrong.sum())} faces of {first.name} cross each other: is the label sound?")
+    return vertices, np.linalg.norm(vertices - given, axis=1)
