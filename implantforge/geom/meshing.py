@@ -1,4 +1,4 @@
-"""From field to mesh: streaming, block-sparse marching cubes with vertices on the true surface."""
+"""From field to mesh: block-sparse marching cubes in two passes, with vertices on the true surface."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implantforge.core import Array, Field, GeometryError, Mesh
-from implantforge.kernels import polygonise as kernels
-from implantforge.kernels.mc_table import case_table, edge_corners
+from implantforge.geom.program import Program, program
+from implantforge.kernels import flying, polygonise as roots, rows
+from implantforge.kernels.mc_table import case_table
 
 Progress = Callable[[float], None]
 
-CELLS = 8  # cells along a block: smaller wastes centre samples, larger wastes samples away from the surface
+CELLS = 16  # cells along a block: its rows of signs are words of 16 bits
 COARSE = 4  # blocks along a coarse block of the first look
 BATCH = 1 << 19  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
 ROOT_STEPS = 6
 ROOT_TOLERANCE = 5e-3  # in units of h, before the last step; most edges of a smooth field meet it at the second look
+OUTSIDE, INSIDE = -1, -2  # what the block map says where no surface runs
 
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """Active blocks in lexicographic order, their row numbers, and where the sample lattice starts."""
+    """Active blocks in lexicographic order, their row numbers or the side of the rest, and where the samples start."""
 
     coords: NDArray[np.int64]
     lookup: NDArray[np.int32]
@@ -40,57 +42,116 @@ def polygonise(field: Field, h_mm: float, *, bounds: Array | None = None, progre
     finding along their edge. Same field, same h: same bytes, whatever the number of threads. Raises GeometryError when
     the solid leaves the bounds, when nothing is inside, or when h is not positive.
     """
+    return Mesh(*triangles(field, h_mm, bounds=bounds, progress=progress))
+
+
+def triangles(
+    field: Field,
+    h_mm: float,
+    *,
+    bounds: Array | None = None,
+    progress: Progress | None = None,
+    dtype: type[np.floating] = np.float64,
+) -> tuple[NDArray, NDArray[np.int32]]:
+    """As polygonise, the bare arrays: vertices (n,3) mm of the given type and faces (m,3); nothing else of that size is
+    held meanwhile."""
     box = np.asarray(field.bounds if bounds is None else bounds, np.float64)
     if not h_mm > 0 or not np.isfinite(box).all() or (box[1] <= box[0]).any():
         raise GeometryError(f"polygonise: needs h > 0 and a finite box, got h {h_mm} mm, bounds {box.tolist()} mm")
-    blocks = _active(field, box, float(h_mm))
-    values = _sample(field, blocks, progress)
-    mesh = _surface(field, blocks, values, progress)
-    low, high = mesh.bounds
+    plan = None if field.form is None else program(field.form)
+    look = field.evaluate if plan is None else plan.evaluate
+    blocks, bits = _closed(field, look, plan, _active(field, look, box, float(h_mm)))
+    vertices, faces = _surface(look, plan, blocks, bits, dtype, progress)
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
     if (low < box[0] - 0.5 * h_mm).any() or (high > box[1] + 0.5 * h_mm).any():
         raise GeometryError(
             f"polygonise: surface spans {low.round(2).tolist()}..{high.round(2).tolist()} mm, outside the bounds "
             f"{box[0].round(2).tolist()}..{box[1].round(2).tolist()} mm; enlarge the bounds"
         )
-    return mesh
+    return vertices, faces
 
 
-def _evaluate(field: Field, points: Array) -> NDArray:
-    """field at many points, in cache-sized batches."""
+Look = Callable[[Array], NDArray]
+
+
+def _evaluate(look: Look, points: Array) -> NDArray:
+    """Field at many points, in cache-sized batches."""
     points.setflags(write=False)
-    parts = [field.evaluate(points[a : a + BATCH]) for a in range(0, len(points), BATCH)]
+    parts = [look(points[a : a + BATCH]) for a in range(0, len(points), BATCH)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _reached(field: Field, corner: NDArray[np.int64], cells: int, origin: Array, h: float) -> NDArray[np.bool_]:
-    """Which cubes of `cells` cells, low corner in cells, the surface can touch; GeometryError on NaN."""
+def _middles(look: Look, corner: NDArray[np.int64], cells: int, origin: Array, h: float) -> NDArray:
+    """Field in the middle of cubes of `cells` cells, low corner in cells; GeometryError on NaN."""
     centre = origin + h * (corner + 0.5 * cells)
-    value = _evaluate(field, centre)
+    value = _evaluate(look, centre)
     if np.isnan(value).any():
         where = centre[np.isnan(value)][0].round(3).tolist()
         raise GeometryError(f"polygonise: field is NaN at {where} mm")
-    reach = field.lipschitz * 0.5 * np.sqrt(3.0) * cells * h * (1.0 + 1e-6) + 1e-6 * h
-    return np.abs(value) <= reach
+    return value
 
 
-def _active(field: Field, box: Array, h: float) -> _Blocks:
+def _active(field: Field, look: Look, box: Array, h: float) -> _Blocks:
     """Blocks that may hold surface, found from coarse to fine."""
     # Odd fractions of h keep flat faces of round size off the sample lattice.
     origin = box[0] - np.array([1.382, 1.3819, 1.3821]) * h
     cells = np.ceil((box[1] - origin) / h).astype(np.int64) + 2
     coarse = CELLS * COARSE
+    reach = field.lipschitz * 0.5 * np.sqrt(3.0) * h * (1.0 + 1e-6)
     shape = -(-cells // coarse)
     corner = np.indices(shape).reshape(3, -1).T * coarse
-    corner = corner[_reached(field, corner, coarse, origin, h)]
-    inner = np.indices((COARSE,) * 3).reshape(3, -1).T * CELLS
-    corner = (corner[:, None] + inner).reshape(-1, 3)
-    coords = corner[_reached(field, corner, CELLS, origin, h)] // CELLS
+    value = _middles(look, corner, coarse, origin, h)
+    side = np.where(value < 0, INSIDE, OUTSIDE).astype(np.int32).reshape(shape)
+    lookup = np.full(shape * COARSE + 1, OUTSIDE, np.int32)
+    lookup[:-1, :-1, :-1] = side.repeat(COARSE, 0).repeat(COARSE, 1).repeat(COARSE, 2)
+    corner = corner[np.abs(value) <= reach * coarse + 1e-6 * h]
+    corner = (corner[:, None] + np.indices((COARSE,) * 3).reshape(3, -1).T * CELLS).reshape(-1, 3)
+    value = _middles(look, corner, CELLS, origin, h)
+    lookup[tuple(corner.T // CELLS)] = np.where(value < 0, INSIDE, OUTSIDE)
+    coords = corner[np.abs(value) <= reach * CELLS + 1e-6 * h] // CELLS
     if not len(coords):
         raise GeometryError(f"polygonise: no surface inside {box.round(2).tolist()} mm at h {h} mm")
+    return _numbered(coords, lookup, origin, h)
+
+
+def _numbered(coords: NDArray[np.int64], lookup: NDArray[np.int32], origin: Array, h: float) -> _Blocks:
     coords = coords[np.lexsort(coords.T[::-1])]
-    lookup = np.full(shape * COARSE + 1, -1, np.int32)
     lookup[tuple(coords.T)] = np.arange(len(coords), dtype=np.int32)
     return _Blocks(coords, lookup, origin, h)
+
+
+def _closed(
+    field: Field, look: Look, plan: Program | None, blocks: _Blocks
+) -> tuple[_Blocks, NDArray[np.uint16]]:
+    """The blocks and their signs (n,16,16), joined by every block whose side the signs beside it contradict: a field
+    steeper than it promised leaves no hole."""
+    bits = _signs(look, plan, blocks)
+    while True:
+        more = _contradicted(blocks, bits)
+        if not len(more):
+            return blocks, bits
+        coords = np.concatenate([blocks.coords, more])
+        blocks = _numbered(coords, blocks.lookup, blocks.origin_mm, blocks.h_mm)
+        bits = _signs(look, plan, blocks)
+
+
+def _contradicted(blocks: _Blocks, bits: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Inactive blocks (m,3) beside low sides of active ones, or of each other, where signs differ."""
+    coords, lookup = blocks.coords, blocks.lookup
+    found = []
+    for step in list(itertools.product((0, 1), repeat=3))[1:]:
+        beside = coords - step
+        there = (beside >= 0).all(axis=1)
+        beside, part = beside[there], bits[there]
+        side = lookup[tuple(beside.T)]
+        rows_of = part[:, : 1 if step[0] else 16, : 1 if step[1] else 16] & (1 if step[2] else 0xFFFF)
+        want = np.where(side == INSIDE, 1 if step[2] else 0xFFFF, 0).astype(np.uint16)
+        found.append(beside[(side < 0) & (rows_of != want[:, None, None]).any(axis=(1, 2))])
+        low, high = (lookup[tuple(slice(a, -1 - b or None) for a, b in zip(s, t))]
+                     for s, t in ((np.zeros(3, int), step), (step, np.zeros(3, int))))  # fmt: skip
+        apart = np.argwhere((low < 0) & (high < 0) & (low != high))
+        found += [apart, apart + step]
+    return np.unique(np.concatenate(found), axis=0)
 
 
 def _runs(offsets: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
@@ -106,86 +167,91 @@ def _offsets(counts: NDArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _sample(field: Field, blocks: _Blocks, progress: Progress | None) -> NDArray[np.float32]:
-    """Field at the samples of every active block, (n, B+1, B+1, B+1); each point of space is evaluated once."""
-    side = CELLS + 1
-    counts = np.empty(len(blocks.coords), np.int64)
-    kernels.count_points(blocks.coords, blocks.lookup, CELLS, counts)
-    offsets = _offsets(counts)
-    values = np.empty((len(blocks.coords), side, side, side), np.float32)
-    flat = values.reshape(-1)
-    for first, last in _runs(offsets, BATCH):
-        total = int(offsets[last] - offsets[first])
-        slots, points = np.empty(total, np.int64), np.empty((total, 3))
-        kernels.list_points(
-            blocks.coords, blocks.lookup, CELLS, first, last, offsets, blocks.origin_mm, blocks.h_mm, slots, points
-        )
+def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> NDArray[np.uint16]:
+    """Which of its own samples each block has inside: 16 bits a row."""
+    bits = np.empty((len(blocks.coords), CELLS, CELLS), np.uint16)
+    if plan is not None:
+        rows.signs(*plan.arrays, blocks.coords, blocks.origin_mm, blocks.h_mm, bits)
+        return bits
+    inner = np.indices((CELLS,) * 3).reshape(3, -1).T
+    some = BATCH // CELLS**3
+    for first in range(0, len(bits), some):
+        coords = blocks.coords[first : first + some]
+        points = blocks.origin_mm + blocks.h_mm * (coords[:, None] * CELLS + inner).reshape(-1, 3)
         points.setflags(write=False)
-        flat[slots] = field.evaluate(points)
-        if progress:
-            progress(0.7 * last / len(counts))
-    kernels.share_samples(blocks.coords, blocks.lookup, CELLS, values)
-    if np.isnan(flat.sum(dtype=np.float64)) and np.isnan(flat).any():
-        raise GeometryError("polygonise: field is NaN near the surface")
-    return values
+        values = np.asarray(look(points), np.float64).reshape(-1, CELLS, CELLS, CELLS)
+        flying.pack_signs(values, bits[first : first + some])
+    return bits
 
 
-def _surface(field: Field, blocks: _Blocks, values: NDArray[np.float32], progress: Progress | None) -> Mesh:
-    """Vertices and triangles of the sampled blocks."""
+def _surface(
+    look: Look,
+    plan: Program | None,
+    blocks: _Blocks,
+    bits: NDArray[np.uint16],
+    dtype: type[np.floating],
+    progress: Progress | None,
+) -> tuple[NDArray, NDArray[np.int32]]:
+    """Vertices and triangles of the signed blocks."""
     tri_count, table = case_table()
-    words = np.empty((len(values), CELLS, CELLS, CELLS), np.uint16)
-    counts = np.empty((len(values), 2), np.int64)
-    kernels.count_surface(values, tri_count, words, counts)
+    flat = np.ascontiguousarray(table.reshape(256, -1))
+    words = np.empty((*bits.shape, 4), np.uint16)
+    counts = np.empty((len(bits), 2), np.int64)
+    flying.count(bits, blocks.coords, blocks.lookup, tri_count, words, counts)
     vertex_offsets, face_offsets = _offsets(counts[:, 0]), _offsets(counts[:, 1])
     if not face_offsets[-1]:
         raise GeometryError(f"polygonise: no surface at h {blocks.h_mm} mm: the solid is empty or thinner than a cell")
     if vertex_offsets[-1] >= 2**31:
         raise GeometryError(f"polygonise: {vertex_offsets[-1]} vertices are more than a mesh can number; raise h")
-    vertices = np.empty((vertex_offsets[-1], 3))
-    for first, last in _runs(vertex_offsets, BATCH):
-        part = vertices[vertex_offsets[first] : vertex_offsets[last]]
-        _place(field, blocks, values, words, first, last, vertex_offsets, part)
+    vertices = np.empty((vertex_offsets[-1], 3), dtype)
+    place = (blocks.origin_mm, blocks.h_mm, EDGE_MARGIN)
+    for first, last in _runs(vertex_offsets, BATCH if plan is None else 8 * BATCH):
+        if plan is None:
+            part = vertices[vertex_offsets[first] : vertex_offsets[last]]
+            part[:] = _placed(look, blocks, words, first, last, vertex_offsets)
+        else:
+            rows.vertices(*plan.arrays, blocks.coords, words, first, last, vertex_offsets, place, vertices)
         if progress:
-            progress(0.7 + 0.25 * last / len(counts))
+            progress(0.2 + 0.7 * last / len(counts))
     faces = np.empty((face_offsets[-1], 3), np.int32)
-    tables = (tri_count, table, edge_corners())
-    kernels.faces(blocks.coords, blocks.lookup, values, words, tables, vertex_offsets, face_offsets, faces)
+    tables = (tri_count, flat)
+    flying.faces(bits, words, blocks.coords, blocks.lookup, tables, vertex_offsets, face_offsets, faces)
     if progress:
         progress(1.0)
-    return Mesh(vertices, faces)
+    return vertices, faces
 
 
-def _place(
-    field: Field,
-    blocks: _Blocks,
-    values: NDArray[np.float32],
-    words: NDArray[np.uint16],
-    first: int,
-    last: int,
-    offsets: NDArray[np.int64],
-    out: Array,
-) -> None:
-    """Writes the vertices of blocks first..last: linear guess, then bracketed root finding on the field itself."""
-    n, h = len(out), blocks.h_mm
-    axis, ends = np.empty(n, np.uint8), np.empty((n, 2))
-    low = np.empty((n, 3))
-    kernels.edge_vertices(blocks.coords, values, words, first, last, offsets, blocks.origin_mm, h, axis, ends, low)
-    t = ends[:, 0] / (ends[:, 0] - ends[:, 1])
-    _find_roots(field, low, axis, ends, h, t)
+def _placed(
+    look: Look, blocks: _Blocks, words: NDArray[np.uint16], first: int, last: int, offsets: NDArray[np.int64]
+) -> Array:
+    """Vertices (n,3) of blocks first..last of a field without a program: both ends of each edge, a linear guess, then
+    bracketed root finding on the field itself."""
+    n, h = int(offsets[last] - offsets[first]), blocks.h_mm
+    axis, low = np.empty(n, np.uint8), np.empty((n, 3))
+    flying.edges(blocks.coords, words, first, last, offsets, blocks.origin_mm, h, axis, low)
+    high = low.copy()
+    high[np.arange(n), axis] += h
+    ends = np.stack([_evaluate(look, low.copy()), _evaluate(look, high)], axis=1).astype(np.float64)
+    ok = (ends[:, 0] < 0) != (ends[:, 1] < 0)
+    t = np.full(n, 0.5)
+    t[ok] = ends[ok, 0] / (ends[ok, 0] - ends[ok, 1])
+    _find_roots(look, low, axis, ends, h, t)
     np.clip(t, EDGE_MARGIN, 1.0 - EDGE_MARGIN, out=t)
-    kernels.edge_points(low, axis, h, t, out)
+    points = np.empty((n, 3))
+    roots.edge_points(low, axis, h, t, points)
+    return points
 
 
-def _find_roots(field: Field, low: Array, axis: NDArray[np.uint8], ends: Array, h: float, t: Array) -> None:
+def _find_roots(look: Look, low: Array, axis: NDArray[np.uint8], ends: Array, h: float, t: Array) -> None:
     """Moves t (n,) to the zero of the field along each edge; later steps look at the edges still open only."""
     where = np.arange(len(t))
     bracket = np.tile([0.0, 1.0], (len(t), 1))
     for step in range(ROOT_STEPS):
         points, here = np.empty((len(where), 3)), t[where]
-        kernels.edge_points(low, axis, h, here, points)
+        roots.edge_points(low, axis, h, here, points)
         points.setflags(write=False)
-        found = np.array(field.evaluate(points), np.float64)
-        kernels.tighten(found, step > 1 and step % 2 == 0, ROOT_TOLERANCE * h, bracket, ends, here)
+        found = np.array(look(points), np.float64)
+        roots.tighten(found, step > 1 and step % 2 == 0, ROOT_TOLERANCE * h, bracket, ends, here)
         t[where] = here
         still = np.abs(found) > ROOT_TOLERANCE * h
         if not still.any():

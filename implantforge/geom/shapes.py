@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
 from implantforge.core import Array, Field, GeometryError, Grid, Mesh, Pose
+from implantforge.core.field import Form, made
 from implantforge.kernels import scan
 from implantforge.kernels.loft import loft_distance
 from implantforge.kernels.trilinear import trilinear, trilinear_few
@@ -57,11 +58,17 @@ def _square(p: Array, start: Array) -> Array:
     return (p[:, 0] - start[0]) ** 2 + (p[:, 1] - start[1]) ** 2 + (p[:, 2] - start[2]) ** 2
 
 
+def _leaf(step: str, *numbers: Array | float) -> Form:
+    """Form of a shape given by these numbers."""
+    return Form(step, tuple(np.concatenate([np.ravel(n) for n in numbers]).astype(np.float64).tolist()))
+
+
 def sphere(centre_mm: ArrayLike, radius_mm: float) -> Field:
     """Ball."""
     _positive("sphere", radius_mm=radius_mm)
     c = np.asarray(centre_mm, np.float64)
-    return Field(lambda p: np.sqrt(_square(p, c)) - radius_mm, _around(c, radius_mm), exact=True)
+    form = _leaf("sphere", c, radius_mm)
+    return Field(lambda p: np.sqrt(_square(p, c)) - radius_mm, _around(c, radius_mm), exact=True, form=form)
 
 
 def box(centre_mm: ArrayLike, size_mm: ArrayLike) -> Field:
@@ -73,13 +80,14 @@ def box(centre_mm: ArrayLike, size_mm: ArrayLike) -> Field:
         d = np.abs(p - c) - half
         return np.sqrt((np.maximum(d, 0) ** 2).sum(axis=1)) + np.minimum(d.max(axis=1), 0)
 
-    return Field(evaluate, _around(c, half), exact=True)
+    return Field(evaluate, _around(c, half), exact=True, form=_leaf("box", c, half))
 
 
 def half_space(point_mm: ArrayLike, normal: ArrayLike) -> Field:
     """Everything on the side of point_mm that the normal points away from; bounds are a box of FAR_MM."""
     c, n = np.asarray(point_mm, np.float64), _unit("half_space", normal)
-    return Field(lambda p: _along(p, c, n), _around(np.zeros(3), FAR_MM), exact=True)
+    form = _leaf("plane", n, float(c @ n))
+    return Field(lambda p: _along(p, c, n), _around(np.zeros(3), FAR_MM), exact=True, form=form)
 
 
 def capsule(start_mm: ArrayLike, end_mm: ArrayLike, radius_mm: float) -> Field:
@@ -93,17 +101,20 @@ def capsule(start_mm: ArrayLike, end_mm: ArrayLike, radius_mm: float) -> Field:
         t = np.clip((p - a) @ along / square, 0, 1)
         return np.sqrt(((p - a - t[:, None] * along) ** 2).sum(axis=1)) - radius_mm
 
-    return Field(evaluate, np.array([np.minimum(a, b) - radius_mm, np.maximum(a, b) + radius_mm]), exact=True)
+    length = float(np.sqrt(square))
+    form = _leaf("capsule", a, along / length, length, radius_mm, radius_mm)
+    bounds = np.array([np.minimum(a, b) - radius_mm, np.maximum(a, b) + radius_mm])
+    return Field(evaluate, bounds, exact=True, form=form)
 
 
-def _revolved(start: Array, axis: Array, profile: Profile, bounds: Array) -> Field:
+def _revolved(start: Array, axis: Array, profile: Profile, bounds: Array, form: Form) -> Field:
     """Solid of revolution: profile(radius, height) about the axis through start."""
 
     def evaluate(p: Array) -> Array:
         t = _along(p, start, axis)
         return profile(np.sqrt(np.maximum(_square(p, start) - t * t, 0)), t)
 
-    return Field(evaluate, bounds, exact=True)
+    return Field(evaluate, bounds, exact=True, form=form)
 
 
 def _discs(a: Array, b: Array, axis: Array, ra: float, rb: float) -> Array:
@@ -132,7 +143,7 @@ def frustum(start_mm: ArrayLike, end_mm: ArrayLike, start_radius_mm: float, end_
         inside = (t > 0) & (t < length) & ((r - ra) * length < t * slope[0])
         return np.where(inside, -1, 1) * np.sqrt(np.minimum(cap, side))
 
-    return _revolved(a, axis, profile, _discs(a, b, axis, ra, rb))
+    return _revolved(a, axis, profile, _discs(a, b, axis, ra, rb), _leaf("cone", a, axis, length, ra, rb))
 
 
 def round_cone(start_mm: ArrayLike, end_mm: ArrayLike, start_radius_mm: float, end_radius_mm: float) -> Field:
@@ -151,7 +162,8 @@ def round_cone(start_mm: ArrayLike, end_mm: ArrayLike, start_radius_mm: float, e
         return np.where(k < 0, np.hypot(r, t) - ra, np.where(k > cosine * length, np.hypot(r, t - length) - rb, side))
 
     bounds = np.array([np.minimum(a - ra, b - rb), np.maximum(a + ra, b + rb)])
-    return _revolved(a, _unit("round_cone", b - a), profile, bounds)
+    axis = _unit("round_cone", b - a)
+    return _revolved(a, axis, profile, bounds, _leaf("round_cone", a, axis, length, ra, rb))
 
 
 def torus(centre_mm: ArrayLike, axis: ArrayLike, ring_radius_mm: float, tube_radius_mm: float) -> Field:
@@ -159,7 +171,8 @@ def torus(centre_mm: ArrayLike, axis: ArrayLike, ring_radius_mm: float, tube_rad
     _positive("torus", ring_radius_mm=ring_radius_mm, tube_radius_mm=tube_radius_mm)
     c, n = np.asarray(centre_mm, np.float64), _unit("torus", axis)
     bounds = _discs(c, c, n, ring_radius_mm, ring_radius_mm) + _growth(tube_radius_mm)
-    return _revolved(c, n, lambda r, t: np.hypot(r - ring_radius_mm, t) - tube_radius_mm, bounds)
+    form = _leaf("torus", c, n, 1.0, ring_radius_mm, tube_radius_mm)
+    return _revolved(c, n, lambda r, t: np.hypot(r - ring_radius_mm, t) - tube_radius_mm, bounds, form)
 
 
 def smooth_union(a: Field, b: Field, radius_mm: float) -> Field:
@@ -172,7 +185,8 @@ def smooth_union(a: Field, b: Field, radius_mm: float) -> Field:
         return np.minimum(fa, fb) - blend * blend / (4 * radius_mm)
 
     both = (a | b).bounds + _growth(radius_mm / 4)
-    return Field(evaluate, both, max(a.lipschitz, b.lipschitz))
+    form = made("smooth_min", a, b, numbers=(float(radius_mm),))
+    return Field(evaluate, both, max(a.lipschitz, b.lipschitz), form=form)
 
 
 def smooth_intersection(a: Field, b: Field, radius_mm: float) -> Field:
@@ -185,7 +199,8 @@ def smooth_intersection(a: Field, b: Field, radius_mm: float) -> Field:
         blend = np.maximum(radius_mm - np.abs(fa - fb), 0)
         return np.maximum(fa, fb) + blend * blend / (4 * radius_mm)
 
-    return Field(evaluate, (a & b).bounds, max(a.lipschitz, b.lipschitz))
+    form = made("smooth_max", a, b, numbers=(float(radius_mm),))
+    return Field(evaluate, (a & b).bounds, max(a.lipschitz, b.lipschitz), form=form)
 
 
 def from_samples(grid: Grid, values: NDArray) -> Field:
@@ -209,7 +224,9 @@ def from_samples(grid: Grid, values: NDArray) -> Field:
 
     corners = grid.to_patient(np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T)
     steep = min(float(np.linalg.norm(slopes)), max(1.0, 1.2 * max(slopes)))
-    return Field(evaluate, np.array([corners.min(axis=0), corners.max(axis=0)]), max(1.0, steep))
+    numbers = (*rotation.ravel().tolist(), *origin.tolist(), *spacing.tolist(), *map(float, samples.shape))
+    bounds = np.array([corners.min(axis=0), corners.max(axis=0)])
+    return Field(evaluate, bounds, max(1.0, steep), form=Form("samples", numbers, samples=samples))
 
 
 def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core import types
+from numba.extending import intrinsic
 
 # Reassociation and contraction are safe here; nnan/ninf would let the compiler drop the NaN and inf tests we rely on.
 _FAST = {"contract", "arcp", "nsz"}
@@ -24,6 +26,27 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """A scalar function for kernels of the same file."""
     return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)(function)
+
+
+@intrinsic
+def ones(typingctx, word):  # type: ignore[no-untyped-def]
+    """Number of set bits of a uint32, inside kernels."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.zext(builder.ctpop(args[0]), context.get_value_type(types.int64))
+
+    return types.int64(types.uint32), build
+
+
+@intrinsic
+def lowest(typingctx, word):  # type: ignore[no-untyped-def]
+    """Place of the lowest set bit of a uint32 that is not zero, inside kernels."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        found = builder.cttz(args[0], context.get_constant(types.boolean, True))
+        return builder.zext(found, context.get_value_type(types.int64))
+
+    return types.int64(types.uint32), build
 
 
 prange = numba.prange

@@ -45,7 +45,7 @@ def picture(
         top.append(_titled(image, eye, f"1 sigma: grey 0, red {LARGEST_SIGMA_MM:g} mm and more"))
     top.append(_legend(inks))
     middle = np.concatenate([mesh.bounds for mesh in bodies.values()]).mean(axis=0)
-    below = [_slice(volume, bodies, inks, middle, view) for view in ("anterior", "left", "superior")]
+    below = [_slice(volume, bodies, inks, middle, view) for view in ("anterior", "left", "inferior")]
     rows = [canvas.beside(top), canvas.beside(below)]
     out = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows) + 8), canvas.PAPER)
     out.paste(rows[0], (0, 0))

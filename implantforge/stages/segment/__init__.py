@@ -54,6 +54,10 @@ def bones(volume: Volume, region: Region = "auto") -> Labels:
 def _regions(smooth: NDArray[np.float32], spacing_mm: Array, region: Region) -> NDArray[np.uint8]:
     """Label values of every region asked for that the image shows; InputError naming what was looked for."""
     heads = find_heads(smooth, spacing_mm) if region in ("auto", "hip") else []
+    if region in ("auto", "skull") and not heads:
+        cavity = skull.find_cavity(smooth, spacing_mm)
+        if cavity is not None:
+            return skull.split(smooth, spacing_mm, cavity)
     knees = find_knees(smooth, spacing_mm) if region in ("auto", "knee") else []
     if heads and knees:
         low, high = max(knee.at_mm[2] for knee in knees), min(head.at_mm[2] for head in heads)
@@ -64,10 +68,6 @@ def _regions(smooth: NDArray[np.float32], spacing_mm: Array, region: Region) -> 
         return hip.split(smooth, spacing_mm, heads)
     if knees:
         return knee_split.split(smooth, spacing_mm, knees)
-    if region in ("auto", "skull"):
-        cavity = skull.find_cavity(smooth, spacing_mm)
-        if cavity is not None:
-            return skull.split(smooth, spacing_mm, cavity)
     raise InputError(f"segment: {_MISSING[region]}")
 
 

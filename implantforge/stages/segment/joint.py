@@ -23,6 +23,7 @@ STEP_MM = 0.3
 REACH_MM = (-5.0, 11.0)
 """Rays are read from 5 mm inside the head's sphere to 11 mm outside: cartilage is 4.5 mm, the fossa up to 8 mm deep."""
 SOFT_HU = 150.0
+"""Flesh and joint fluid stay below; the spongy bone of a socket lies above."""
 STIFFNESS = 120.0
 """Weight of the squared difference between a ray's radius and its neighbours' mean against that of one clear ray."""
 SPREAD_DEG = 20.0
@@ -45,10 +46,12 @@ class JointSpace:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What the rays show: edge_mm and valley_mm (n,) radii, weight (n,) 0..1, soft_mm (2, n), closed (n,) bone all along."""
+    """What the rays show: edge_mm and valley_mm (n,) radii, floor_hu (n,) of the valley, weight (n,) 0..1 of it, soft_mm
+    (2, n), closed (n,) bone all along."""
 
     edge_mm: Array
     valley_mm: Array
+    floor_hu: Array
     weight: Array
     soft_mm: Array
     closed: NDArray[np.bool_]
@@ -60,7 +63,7 @@ def joint_space(smooth: NDArray[np.float32], spacing_mm: Array, head: Head, late
     tree = cKDTree(rays)
     around = tree.query(rays, k=7)[1][:, 1:]
     bend = _bending(around)
-    for _ in range(3):
+    for _ in range(6):
         found = _read(smooth, spacing_mm, head, rays)
         neck = _neck(rays, found.closed, lateral)
         away = rays @ neck < np.cos(np.radians(NECK_DEG))
@@ -111,7 +114,7 @@ def _read(smooth: NDArray[np.float32], spacing_mm: Array, head: Head, rays: Arra
     depth = 1.0 - (floor[:, 0] - SOFT_HU) / np.maximum(peak[:, 0] - SOFT_HU, 1.0)
     weight = np.where(seen, np.clip(depth, 0.0, 1.0), 0.0)
     soft = _soft_run(profile, radii, valley, weight > 0)
-    return _Read(edge, radii[valley], weight, soft, (profile > BONE_HU).all(axis=1))
+    return _Read(edge, radii[valley], floor[:, 0], weight, soft, (profile > BONE_HU).all(axis=1))
 
 
 def _bone_outside(
@@ -150,8 +153,8 @@ def neck_side(smooth: NDArray[np.float32], spacing_mm: Array, head: Head) -> flo
 
 
 def _sphere(head: Head, rays: Array, found: _Read, away: NDArray[np.bool_]) -> Head:
-    """The sphere through the head's edge where rays show it well, outliers weighed down (Geman-McClure, 1 mm)."""
-    use = (found.weight > 0.6) & away & (np.abs(found.edge_mm - head.radius_mm) < 4.0)
+    """The sphere through the head's edge where rays leave it into soft tissue, outliers weighed down (Geman-McClure)."""
+    use = (found.weight > 0.6) & (found.floor_hu < SOFT_HU) & away & (np.abs(found.edge_mm - head.radius_mm) < 4.0)
     if use.sum() < 0.1 * len(rays):
         return head
     points = rays[use] * found.edge_mm[use, None]

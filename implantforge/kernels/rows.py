@@ -1,0 +1,364 @@
+"""Fields that are evaluated without Python: a short list of steps on a stack of rows, and meshing passes that run it.
+
+`steps` (m,2) int64 is an operation and where its numbers begin in `numbers`; `samples` holds all sampled arrays one
+after the other. Points come in chunks of at most 289, all steps are loops over the chunk. Operations, in the order of
+geom/program.py: sphere, plane, box, cone, round_cone, torus, capsule, samples, periodic, add, negative, absolute, min,
+max, smooth_min, smooth_max, keep, load, enter, leave.
+"""
+
+import numpy as np
+
+from implantforge.kernels.jit import helper, lowest, parallel_kernel, prange
+
+
+@helper
+def _box(p, x, y, z, n, out):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        a, b, c = abs(x[i] - p[0]) - p[3], abs(y[i] - p[1]) - p[4], abs(z[i] - p[2]) - p[5]
+        u, v, w = (a if a > 0 else 0.0), (b if b > 0 else 0.0), (c if c > 0 else 0.0)
+        most = a if a > b else b
+        most = c if c > most else most
+        out[i] = np.sqrt(u * u + v * v + w * w) + (most if most < 0 else 0.0)
+
+
+@helper
+def _about(p, x, y, z, i):  # type: ignore[no-untyped-def]
+    """Radius and height of a point about the axis p[3:6] through p[0:3]."""
+    a, b, c = x[i] - p[0], y[i] - p[1], z[i] - p[2]
+    t = a * p[3] + b * p[4] + c * p[5]
+    r = a * a + b * b + c * c - t * t
+    return np.sqrt(r if r > 0 else 0.0), t
+
+
+@helper
+def _revolved(op, p, x, y, z, n, out):  # type: ignore[no-untyped-def]
+    """cone (3), round_cone (4), torus (5), capsule (6); p = start, axis, then length and radii."""
+    length, ra, rb = p[6], p[7], p[8]
+    slope = rb - ra
+    square = slope * slope + length * length
+    for i in range(n):
+        r, t = _about(p, x, y, z, i)
+        if op == 3:
+            cap = max(r - (ra if t < length / 2 else rb), 0.0)
+            end = min(abs(t), abs(t - length))
+            u = min(max(((r - ra) * slope + t * length) / square, 0.0), 1.0)
+            e, f = r - ra - u * slope, t - u * length
+            away = np.sqrt(min(cap * cap + end * end, e * e + f * f))
+            inside = t > 0 and t < length and (r - ra) * length < t * slope
+            out[i] = -away if inside else away
+        elif op == 4:
+            sine = (ra - rb) / length
+            cosine = np.sqrt(1 - sine * sine)
+            k = t * cosine - r * sine
+            if k < 0:
+                out[i] = np.sqrt(r * r + t * t) - ra
+            elif k > cosine * length:
+                out[i] = np.sqrt(r * r + (t - length) * (t - length)) - rb
+            else:
+                out[i] = r * cosine + t * sine - ra
+        elif op == 5:
+            out[i] = np.sqrt((r - ra) * (r - ra) + t * t) - rb
+        else:
+            t -= min(max(t, 0.0), length)
+            out[i] = np.sqrt(r * r + t * t) - ra
+
+
+@helper
+def _eight(v, at, step, line, x, y, z):  # type: ignore[no-untyped-def]
+    """Trilinear value between the eight samples from v[at] on; step and line are the strides of the first two axes."""
+    a, b, c, d = at, at + line, at + step, at + step + line
+    low = (v[a] * (1 - z) + v[a + 1] * z) * (1 - y) + (v[b] * (1 - z) + v[b + 1] * z) * y
+    high = (v[c] * (1 - z) + v[c + 1] * z) * (1 - y) + (v[d] * (1 - z) + v[d + 1] * z) * y
+    return low * (1 - x) + high * x
+
+
+@helper
+def _samples(p, v, x, y, z, n, out):  # type: ignore[no-untyped-def]
+    """p = rotation (9), origin (3), spacing (3), shape (3), place; beyond the samples the distance to them is added."""
+    ni, nj, nk, place = int(p[15]), int(p[16]), int(p[17]), int(p[18])
+    for q in range(n):
+        a, b, c = x[q] - p[9], y[q] - p[10], z[q] - p[11]
+        u = (a * p[0] + b * p[3] + c * p[6]) / p[12]
+        s = (a * p[1] + b * p[4] + c * p[7]) / p[13]
+        w = (a * p[2] + b * p[5] + c * p[8]) / p[14]
+        cu, cs, cw = min(max(u, 0.0), ni - 1.0), min(max(s, 0.0), nj - 1.0), min(max(w, 0.0), nk - 1.0)
+        i, j, k = min(int(cu), ni - 2), min(int(cs), nj - 2), min(int(cw), nk - 2)
+        away = ((u - cu) * p[12]) ** 2 + ((s - cs) * p[13]) ** 2 + ((w - cw) * p[14]) ** 2
+        out[q] = _eight(v, place + (i * nj + j) * nk + k, nj * nk, nk, cu - i, cs - j, cw - k) + np.sqrt(away)
+
+
+@helper
+def _periodic(p, v, x, y, z, n, out):  # type: ignore[no-untyped-def]
+    """p = cell, nodes, place: a cell sampled on nodes + 1 points an axis."""
+    nodes, place = int(p[1]), int(p[2])
+    scale, line = nodes / p[0], nodes + 1
+    for q in range(n):
+        a, b, c = x[q] * scale, y[q] * scale, z[q] * scale
+        fa, fb, fc = np.floor(a), np.floor(b), np.floor(c)
+        i, j, k = int(fa) % nodes, int(fb) % nodes, int(fc) % nodes
+        out[q] = _eight(v, place + (i * line + j) * line + k, line * line, line, a - fa, b - fb, c - fc)
+
+
+@helper
+def _periodic_rows(p, v, x, y, z, n, row, line, out):  # type: ignore[no-untyped-def]
+    """As _periodic, for rows of `row` points along z: the cell is interpolated across once, then along."""
+    nodes, place = int(p[1]), int(p[2])
+    scale, side = nodes / p[0], nodes + 1
+    start = np.floor(z[0] * scale)
+    count = int(np.floor(z[row - 1] * scale) - start) + 2
+    for r in range(0, n, row):
+        a, b = x[r] * scale, y[r] * scale
+        fa, fb = np.floor(a), np.floor(b)
+        base = place + ((int(fa) % nodes) * side + int(fb) % nodes) * side
+        wa, wb = np.float32(a - fa), np.float32(b - fb)
+        one = np.float32(1.0)
+        w00, w01, w10, w11 = (one - wa) * (one - wb), (one - wa) * wb, wa * (one - wb), wa * wb
+        done, k = 0, int(start) % nodes
+        while done < count:
+            some = min(nodes - k, count - done)
+            lo, lu = v[base + k : base + k + some], v[base + side + k : base + side + k + some]
+            far = base + side * side + k
+            hi, hu = v[far : far + some], v[far + side : far + side + some]
+            to = line[done : done + some]
+            for m in range(some):
+                to[m] = w00 * lo[m] + w01 * lu[m] + w10 * hi[m] + w11 * hu[m]
+            done += some
+            k = 0
+        for q in range(r, r + row):
+            c = z[q] * scale - start
+            m = int(c)
+            f = c - m
+            out[q] = line[m] * (1 - f) + line[m + 1] * f
+
+
+@helper
+def _leaf(op, p, samples, x, y, z, n, row, line, out):  # type: ignore[no-untyped-def]
+    if op == 0:
+        for i in range(n):
+            a, b, c = x[i] - p[0], y[i] - p[1], z[i] - p[2]
+            out[i] = np.sqrt(a * a + b * b + c * c) - p[3]
+    elif op == 1:
+        for i in range(n):
+            out[i] = x[i] * p[0] + y[i] * p[1] + z[i] * p[2] - p[3]
+    elif op == 2:
+        _box(p, x, y, z, n, out)
+    elif op < 7:
+        _revolved(op, p, x, y, z, n, out)
+    elif op == 7:
+        _samples(p, samples, x, y, z, n, out)
+    elif row and row < n + 1 and (z[row - 1] - z[0]) * p[1] / p[0] < 126 and (z[1] - z[0]) * p[1] / p[0] < 8:
+        _periodic_rows(p, samples, x, y, z, n, row, line, out)
+    else:
+        _periodic(p, samples, x, y, z, n, out)
+
+
+@helper
+def _join(op, radius, a, b, n):  # type: ignore[no-untyped-def]
+    """a = min (12), max (13), or their smooth forms (14, 15), of a and b."""
+    if op == 12:
+        for i in range(n):
+            a[i] = b[i] if b[i] < a[i] else a[i]
+    elif op == 13:
+        for i in range(n):
+            a[i] = b[i] if b[i] > a[i] else a[i]
+    else:
+        sign = 1.0 if op == 15 else -1.0
+        for i in range(n):
+            apart = abs(a[i] - b[i])
+            blend = radius - apart if radius > apart else 0.0
+            a[i] = 0.5 * (a[i] + b[i] + sign * apart) + sign * blend * blend / (4 * radius)
+
+
+@helper
+def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-untyped-def]
+    """stack[0, :n] = field at points at[0] (3,n); at[1:] and room[0] (128,) are for use; row = points to a row, or 0."""
+    top, level = -1, 0
+    for s in range(len(steps)):
+        op = steps[s, 0]
+        p = numbers[steps[s, 1] :]
+        if op < 9:
+            top += 1
+            straight = row if level == 0 else 0
+            _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], n, straight, room, stack[top])
+        elif op == 9:
+            a = stack[top]
+            for i in range(n):
+                a[i] += p[0]
+        elif op == 10:
+            a = stack[top]
+            for i in range(n):
+                a[i] = -a[i]
+        elif op == 11:
+            a = stack[top]
+            for i in range(n):
+                a[i] = abs(a[i])
+        elif op < 16:
+            top -= 1
+            _join(op, p[0], stack[top], stack[top + 1], n)
+        elif op == 16:
+            stack[int(p[0]), :n] = stack[top, :n]
+        elif op == 17:
+            top += 1
+            stack[top, :n] = stack[int(p[0]), :n]
+        elif op == 18:
+            old, new = at[level], at[level + 1]
+            level += 1
+            for i in range(n):
+                a, b, c = old[0, i] - p[9], old[1, i] - p[10], old[2, i] - p[11]
+                new[0, i] = a * p[0] + b * p[3] + c * p[6]
+                new[1, i] = a * p[1] + b * p[4] + c * p[7]
+                new[2, i] = a * p[2] + b * p[5] + c * p[8]
+        else:
+            level -= 1
+
+
+@parallel_kernel
+def at_points(steps, numbers, samples, depth, points, out):  # type: ignore[no-untyped-def]
+    """out (n,) = field at points (n,3); depth (2,) = rows of stack and of nested poses the program needs."""
+    for c in prange((len(points) + 255) // 256):
+        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty(130, np.float32)
+        first = np.int64(c) * 256
+        n = min(256, len(points) - first)
+        for i in range(n):
+            for a in range(3):
+                at[0, a, i] = points[first + i, a]
+        _run(steps, numbers, samples, at, 0, n, room, stack)
+        for i in range(n):
+            out[first + i] = stack[0, i]
+
+
+@helper
+def _plane(block, i, side, origin, h, at):  # type: ignore[no-untyped-def]
+    """Points of plane i of a block, `side` to a row."""
+    n = 0
+    x = origin[0] + h * (block[0] * 16 + i)
+    for j in range(side):
+        y = origin[1] + h * (block[1] * 16 + j)
+        for k in range(side):
+            at[0, n] = x
+            at[1, n] = y
+            at[2, n] = origin[2] + h * (block[2] * 16 + k)
+            n += 1
+
+
+@parallel_kernel
+def signs(steps, numbers, samples, depth, blocks, origin, h, bits):  # type: ignore[no-untyped-def]
+    """bits (n,16,16) uint16: which samples of each block are inside."""
+    for b in prange(len(blocks)):
+        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty(130, np.float32)
+        for i in range(16):
+            _plane(blocks[b], i, 16, origin, h, at[0])
+            _run(steps, numbers, samples, at, 16, 256, room, stack)
+            f = stack[0]
+            for j in range(16):
+                word = 0
+                for k in range(16):
+                    word |= int(f[16 * j + k] < 0) << k
+                bits[b, i, j] = word
+
+
+@helper
+def _guess(a, fa, b, fb, c, fc):  # type: ignore[no-untyped-def]
+    """Zero of the parabola t(f) through three samples (NaN or inf when two values agree)."""
+    return (
+        a * fb * fc / ((fa - fb) * (fa - fc))
+        + b * fa * fc / ((fb - fa) * (fb - fc))
+        + c * fa * fb / ((fc - fa) * (fc - fb))
+    )
+
+
+@helper
+def _tighten(t, f, lo, fl, hi, fh, halve, tolerance):  # type: ignore[no-untyped-def]
+    """t, bracket and whether t is good enough, after a look at f(t)."""
+    if f == 0.0 or not (lo < t < hi) or (fl < 0) == (fh < 0):
+        return t, lo, fl, hi, fh, True
+    guess = _guess(lo, fl, t, f, hi, fh)
+    if (f < 0) == (fl < 0):
+        lo, fl = t, f
+    else:
+        hi, fh = t, f
+    straight = lo + (hi - lo) * fl / (fl - fh)
+    if not (lo < guess < hi):
+        guess = straight
+    if abs(f) <= tolerance:
+        return (guess if abs(guess - t) <= 0.05 else t), lo, fl, hi, fh, True
+    # both models agree: what they leave out is smaller still
+    if abs(guess - straight) <= 0.02 and abs(guess - t) <= 0.15:
+        return guess, lo, fl, hi, fh, True
+    return (0.5 * (lo + hi) if halve else guess), lo, fl, hi, fh, False
+
+
+@helper
+def _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack):  # type: ignore[no-untyped-def]
+    """Moves t = edge[3,:n] to the zero along each edge; edge rows: low end x y z, t, bracket lo, f, hi, f."""
+    rows = np.empty(289, np.int64)
+    for i in range(n):
+        rows[i] = i
+    left, look = n, 0
+    while left and look < 6:
+        for m in range(left):
+            i = rows[m]
+            for a in range(3):
+                at[0, a, m] = edge[a, i]
+            at[0, axis[i], m] += h * edge[3, i]
+        _run(steps, numbers, samples, at, 0, left, room, stack)
+        kept = 0
+        for m in range(left):
+            i = rows[m]
+            f = stack[0, m]
+            t, lo, fl, hi, fh, done = _tighten(
+                edge[3, i], f, edge[4, i], edge[5, i], edge[6, i], edge[7, i], look > 1 and look % 2 == 0, 5e-3 * h
+            )
+            edge[3, i], edge[4, i], edge[5, i], edge[6, i], edge[7, i] = t, lo, fl, hi, fh
+            if not done:
+                rows[kept] = i
+                kept += 1
+        left = kept
+        look += 1
+
+
+@helper
+def _write(edge, axis, n, h, margin, first, out):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        for a in range(3):
+            out[first + i, a] = edge[a, i]
+        out[first + i, axis[i]] = edge[axis[i], i] + h * min(max(edge[3, i], margin), 1.0 - margin)
+
+
+@parallel_kernel
+def vertices(steps, numbers, samples, depth, blocks, words, start, stop, offsets, place, out):  # type: ignore[no-untyped-def]
+    """Vertices (m,3) mm of blocks start..stop, in the order of flying.edges: linear guess, then looks at the field.
+    place = (origin (3,), h, margin)."""
+    origin, h, margin = place
+    for b in prange(start, stop):
+        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty(130, np.float32)
+        values, edge, axis = np.empty((17, 289), np.float32), np.empty((8, 289)), np.empty(289, np.int64)
+        for i in range(17):
+            _plane(blocks[b], i, 17, origin, h, at[0])
+            _run(steps, numbers, samples, at, 17, 289, room, stack)
+            for q in range(289):
+                values[i, q] = stack[0, q]
+        n, first = 0, offsets[b]
+        for i in range(16):
+            for j in range(16):
+                for a in range(3):
+                    left = np.uint32(words[b, i, j, a])
+                    while left:
+                        k = lowest(left)
+                        left &= left - np.uint32(1)
+                        edge[0, n] = origin[0] + h * (blocks[b, 0] * 16 + i)
+                        edge[1, n] = origin[1] + h * (blocks[b, 1] * 16 + j)
+                        edge[2, n] = origin[2] + h * (blocks[b, 2] * 16 + k)
+                        fl = np.float64(values[i, 17 * j + k])
+                        fh = np.float64(values[i + (a == 0), 17 * (j + (a == 1)) + k + (a == 2)])
+                        edge[3, n] = fl / (fl - fh) if (fl < 0) != (fh < 0) else 0.5
+                        edge[4, n], edge[5, n], edge[6, n], edge[7, n] = 0.0, fl, 1.0, fh
+                        axis[n] = a
+                        n += 1
+                        if n == 256:
+                            _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack)
+                            _write(edge, axis, n, h, margin, first, out)
+                            first += n
+                            n = 0
+        _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack)
+        _write(edge, axis, n, h, margin, first, out)
