@@ -16,12 +16,13 @@ Evaluate = Callable[[Array], NDArray]
 @dataclass(frozen=True, eq=False)
 class Form:
     """How a field is made: a step by name (geom/program.py lists them), its numbers in mm, the forms it is made from, and
-    sampled values (i,j,k) where the step reads any. Whoever meets one form twice may evaluate it once."""
+    sampled values (i,j,k) where the step reads any. slope bounds the step's own steepness where it is a shape. Whoever meets one form twice may evaluate it once."""
 
     step: str
     numbers: tuple[float, ...] = ()
     parts: tuple[Form, ...] = ()
     samples: NDArray[np.float32] | None = None
+    slope: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,9 +60,11 @@ def triangles(
         raise GeometryError(f"polygonise: needs h > 0 and a finite box, got h {h_mm} mm, bounds {box.tolist()} mm")
     plan = None if field.form is None else program(field.form)
     look = field.evaluate if plan is None else plan.evaluate
-    blocks, bits = _closed(field, look, plan, _active(field, look, box, float(h_mm)))
+    blocks, bits = _closed(look, plan, _active(field, look, plan, box, float(h_mm)))
     vertices, faces = _surface(look, plan, blocks, bits, dtype, progress)
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    corners = np.empty((-(-len(vertices) // 65536), 2, 3))
+    flying.extent(vertices, corners)
+    low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
     if (low < box[0] - 0.5 * h_mm).any() or (high > box[1] + 0.5 * h_mm).any():
         raise GeometryError(
             f"polygonise: surface spans {low.round(2).tolist()}..{high.round(2).tolist()} mm, outside the bounds "
@@ -81,34 +83,38 @@ def _evaluate(look: Look, points: Array) -> NDArray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _middles(look: Look, corner: NDArray[np.int64], cells: int, origin: Array, h: float) -> NDArray:
-    """Field in the middle of cubes of `cells` cells, low corner in cells; GeometryError on NaN."""
+def _reach(
+    field: Field, look: Look, plan: Program | None, corner: NDArray[np.int64], cells: int, origin: Array, h: float
+) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Which cubes of `cells` cells, low corner in cells, the surface can touch, and the side (OUTSIDE, INSIDE) of each;
+    GeometryError on NaN."""
     centre = origin + h * (corner + 0.5 * cells)
-    value = _evaluate(look, centre)
-    if np.isnan(value).any():
-        where = centre[np.isnan(value)][0].round(3).tolist()
+    radius = 0.5 * np.sqrt(3.0) * cells * h * (1.0 + 1e-6)
+    if plan is None:
+        value = _evaluate(look, centre)
+        low, high = value - field.lipschitz * radius, value + field.lipschitz * radius
+    else:
+        low, high = plan.ranges(centre, radius).T
+    if np.isnan(low).any():
+        where = centre[np.isnan(low)][0].round(3).tolist()
         raise GeometryError(f"polygonise: field is NaN at {where} mm")
-    return value
+    return (low <= 1e-6 * h) & (high >= -1e-6 * h), np.where(high < 0, INSIDE, OUTSIDE).astype(np.int32)
 
 
-def _active(field: Field, look: Look, box: Array, h: float) -> _Blocks:
+def _active(field: Field, look: Look, plan: Program | None, box: Array, h: float) -> _Blocks:
     """Blocks that may hold surface, found from coarse to fine."""
     # Odd fractions of h keep flat faces of round size off the sample lattice.
     origin = box[0] - np.array([1.382, 1.3819, 1.3821]) * h
     cells = np.ceil((box[1] - origin) / h).astype(np.int64) + 2
     coarse = CELLS * COARSE
-    reach = field.lipschitz * 0.5 * np.sqrt(3.0) * h * (1.0 + 1e-6)
     shape = -(-cells // coarse)
     corner = np.indices(shape).reshape(3, -1).T * coarse
-    value = _middles(look, corner, coarse, origin, h)
-    side = np.where(value < 0, INSIDE, OUTSIDE).astype(np.int32).reshape(shape)
+    near, side = _reach(field, look, plan, corner, coarse, origin, h)
     lookup = np.full(shape * COARSE + 1, OUTSIDE, np.int32)
-    lookup[:-1, :-1, :-1] = side.repeat(COARSE, 0).repeat(COARSE, 1).repeat(COARSE, 2)
-    corner = corner[np.abs(value) <= reach * coarse + 1e-6 * h]
-    corner = (corner[:, None] + np.indices((COARSE,) * 3).reshape(3, -1).T * CELLS).reshape(-1, 3)
-    value = _middles(look, corner, CELLS, origin, h)
-    lookup[tuple(corner.T // CELLS)] = np.where(value < 0, INSIDE, OUTSIDE)
-    coords = corner[np.abs(value) <= reach * CELLS + 1e-6 * h] // CELLS
+    lookup[:-1, :-1, :-1] = side.reshape(shape).repeat(COARSE, 0).repeat(COARSE, 1).repeat(COARSE, 2)
+    corner = (corner[near][:, None] + np.indices((COARSE,) * 3).reshape(3, -1).T * CELLS).reshape(-1, 3)
+    near, lookup[tuple(corner.T // CELLS)] = _reach(field, look, plan, corner, CELLS, origin, h)
+    coords = corner[near] // CELLS
     if not len(coords):
         raise GeometryError(f"polygonise: no surface inside {box.round(2).tolist()} mm at h {h} mm")
     return _numbered(coords, lookup, origin, h)
@@ -120,9 +126,7 @@ def _numbered(coords: NDArray[np.int64], lookup: NDArray[np.int32], origin: Arra
     return _Blocks(coords, lookup, origin, h)
 
 
-def _closed(
-    field: Field, look: Look, plan: Program | None, blocks: _Blocks
-) -> tuple[_Blocks, NDArray[np.uint16]]:
+def _closed(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[_Blocks, NDArray[np.uint16]]:
     """The blocks and their signs (n,16,16), joined by every block whose side the signs beside it contradict: a field
     steeper than it promised leaves no hole."""
     bits = _signs(look, plan, blocks)

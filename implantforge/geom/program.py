@@ -32,6 +32,12 @@ class Program:
         """First arguments of the kernels."""
         return self.steps, self.numbers, self.samples, self.depth
 
+    def ranges(self, points_mm: Array, radius_mm: float) -> Array:
+        """Bounds (n,2) mm of the field in balls about points (n,3) mm."""
+        out = np.empty((len(points_mm), 2))
+        rows.ranges(*self.arrays, np.ascontiguousarray(points_mm, np.float64), radius_mm, out)
+        return out
+
     def evaluate(self, points_mm: Array) -> Array:
         """Field (n,) mm at points (n,3) mm."""
         out = np.empty(len(points_mm))
@@ -44,6 +50,7 @@ class _Writer:
 
     def __init__(self, form: Form) -> None:
         self.steps: list[tuple[str, tuple[float, ...]]] = []
+        self.limits: dict[int, tuple[float, float]] = {}
         self.samples: list[NDArray[np.float32]] = []
         self.places: dict[int, int] = {}
         self.slots: dict[tuple[int, ...], int] = {}
@@ -71,6 +78,8 @@ class _Writer:
             self.write(form.parts[0], key)
             self.steps.append(("leave", ()))
         elif form.step in LEAVES:
+            size = float(np.abs(form.samples).max()) if form.step == "periodic" and form.samples is not None else np.inf
+            self.limits[len(self.steps)] = form.slope, size
             self.push(form.step, (*form.numbers, *self.place(form)))
         else:
             for part in form.parts:
@@ -101,6 +110,7 @@ def program(form: Form) -> Program:
     flat: list[float] = []
     steps = np.empty((len(written.steps), 2), np.int64)
     for n, (step, numbers) in enumerate(written.steps):
+        flat += written.limits.get(n, ())
         steps[n] = STEPS.index(step), len(flat)
         # slots lie above the stack
         flat += [numbers[0] + written.highest] if step in ("keep", "load") else numbers

@@ -226,7 +226,8 @@ def from_samples(grid: Grid, values: NDArray) -> Field:
     steep = min(float(np.linalg.norm(slopes)), max(1.0, 1.2 * max(slopes)))
     numbers = (*rotation.ravel().tolist(), *origin.tolist(), *spacing.tolist(), *map(float, samples.shape))
     bounds = np.array([corners.min(axis=0), corners.max(axis=0)])
-    return Field(evaluate, bounds, max(1.0, steep), form=Form("samples", numbers, samples=samples))
+    form = Form("samples", numbers, samples=samples, slope=max(1.0, steep))
+    return Field(evaluate, bounds, max(1.0, steep), form=form)
 
 
 def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
@@ -305,7 +306,9 @@ def sampled(field: Field, h_mm: float, margin_mm: float = 3.0, band_mm: float = 
     inner = h_mm / 2 - edt.edt(inside, anisotropy=(h_mm,) * 3, parallel=1)
     far = np.where(inside, inner, outer)
     values = np.where(np.abs(far) < band_mm, np.clip(values, far - h_mm, far + h_mm), far)
-    return replace(from_samples(grid, values), bounds=field.bounds, lipschitz=1.5)
+    read = from_samples(grid, values)
+    assert read.form is not None
+    return replace(read, bounds=field.bounds, lipschitz=1.5, form=replace(read.form, slope=1.5))
 
 
 def loft(

@@ -165,3 +165,16 @@ def edges(blocks, words, start, stop, offsets, origin, h, axis, low):  # type: i
                         low[n, 1] = origin[1] + h * (blocks[b, 1] * 16 + j)
                         low[n, 2] = origin[2] + h * (blocks[b, 2] * 16 + k)
                         n += 1
+
+
+@parallel_kernel
+def extent(vertices, out):  # type: ignore[no-untyped-def]
+    """out (m,2,3) = lowest and highest coordinates of each 65536 of the vertices (n,3)."""
+    for c in prange(len(out)):
+        first = np.int64(c) * 65536
+        for a in range(3):
+            low = high = vertices[first, a]
+            for n in range(first, min(first + 65536, len(vertices))):
+                low, high = min(low, vertices[n, a]), max(high, vertices[n, a])
+            out[c, 0, a] = low
+            out[c, 1, a] = high

@@ -66,10 +66,15 @@ def _revolved(op, p, x, y, z, n, out):  # type: ignore[no-untyped-def]
 @helper
 def _eight(v, at, step, line, x, y, z):  # type: ignore[no-untyped-def]
     """Trilinear value between the eight samples from v[at] on; step and line are the strides of the first two axes."""
-    a, b, c, d = at, at + line, at + step, at + step + line
-    low = (v[a] * (1 - z) + v[a + 1] * z) * (1 - y) + (v[b] * (1 - z) + v[b + 1] * z) * y
-    high = (v[c] * (1 - z) + v[c + 1] * z) * (1 - y) + (v[d] * (1 - z) + v[d + 1] * z) * y
-    return low * (1 - x) + high * x
+    one = np.uint64(1)  # unsigned: no test for places counted from the end
+    a = np.uint64(at)
+    b, c = a + np.uint64(line), a + np.uint64(step)
+    d = c + np.uint64(line)
+    p, q, r, s = v[a], v[b], v[c], v[d]
+    p, q = p + (v[a + one] - p) * z, q + (v[b + one] - q) * z
+    r, s = r + (v[c + one] - r) * z, s + (v[d + one] - s) * z
+    p, r = p + (q - p) * y, r + (s - r) * y
+    return p + (r - p) * x
 
 
 @helper
@@ -84,55 +89,69 @@ def _samples(p, v, x, y, z, n, out):  # type: ignore[no-untyped-def]
         cu, cs, cw = min(max(u, 0.0), ni - 1.0), min(max(s, 0.0), nj - 1.0), min(max(w, 0.0), nk - 1.0)
         i, j, k = min(int(cu), ni - 2), min(int(cs), nj - 2), min(int(cw), nk - 2)
         away = ((u - cu) * p[12]) ** 2 + ((s - cs) * p[13]) ** 2 + ((w - cw) * p[14]) ** 2
-        out[q] = _eight(v, place + (i * nj + j) * nk + k, nj * nk, nk, cu - i, cs - j, cw - k) + np.sqrt(away)
+        a, b, c = np.float32(cu - i), np.float32(cs - j), np.float32(cw - k)
+        out[q] = _eight(v, place + (i * nj + j) * nk + k, nj * nk, nk, a, b, c) + np.sqrt(away)
+
+
+@helper
+def _within(x, scale):  # type: ignore[no-untyped-def]
+    """Share of the cell passed at x; never 1."""
+    u = x * scale
+    return min(u - np.floor(u), 0.9999999999)
 
 
 @helper
 def _periodic(p, v, x, y, z, n, out):  # type: ignore[no-untyped-def]
     """p = cell, nodes, place: a cell sampled on nodes + 1 points an axis."""
-    nodes, place = int(p[1]), int(p[2])
-    scale, line = nodes / p[0], nodes + 1
+    nodes, place, scale = int(p[1]), int(p[2]), 1 / p[0]
+    line = nodes + 1
+    step = line * line
     for q in range(n):
-        a, b, c = x[q] * scale, y[q] * scale, z[q] * scale
-        fa, fb, fc = np.floor(a), np.floor(b), np.floor(c)
-        i, j, k = int(fa) % nodes, int(fb) % nodes, int(fc) % nodes
-        out[q] = _eight(v, place + (i * line + j) * line + k, line * line, line, a - fa, b - fb, c - fc)
+        a, b, c = nodes * _within(x[q], scale), nodes * _within(y[q], scale), nodes * _within(z[q], scale)
+        i, j, k = int(a), int(b), int(c)
+        out[q] = _eight(v, place + i * step + j * line + k, step, line,
+                        np.float32(a - i), np.float32(b - j), np.float32(c - k))  # fmt: skip
 
 
 @helper
-def _periodic_rows(p, v, x, y, z, n, row, line, out):  # type: ignore[no-untyped-def]
+def _periodic_rows(p, v, x, y, z, n, row, room, out):  # type: ignore[no-untyped-def]
     """As _periodic, for rows of `row` points along z: the cell is interpolated across once, then along."""
-    nodes, place = int(p[1]), int(p[2])
-    scale, side = nodes / p[0], nodes + 1
-    start = np.floor(z[0] * scale)
-    count = int(np.floor(z[row - 1] * scale) - start) + 2
+    nodes, place, scale = int(p[1]), int(p[2]), 1 / p[0]
+    side, one = nodes + 1, np.float32(1.0)
+    low = nodes * _within(z[0], scale)
+    first = int(low)
+    count = int(low + nodes * scale * (z[row - 1] - z[0])) - first + 2
+    pitch = nodes * scale * (z[1] - z[0])
+    line, places, parts = room[0], room[1], room[2]
+    for q in range(row):
+        c = low - first + q * pitch
+        places[q] = int(c)
+        parts[q] = c - int(c)
     for r in range(0, n, row):
-        a, b = x[r] * scale, y[r] * scale
-        fa, fb = np.floor(a), np.floor(b)
-        base = place + ((int(fa) % nodes) * side + int(fb) % nodes) * side
-        wa, wb = np.float32(a - fa), np.float32(b - fb)
-        one = np.float32(1.0)
+        a, b = nodes * _within(x[r], scale), nodes * _within(y[r], scale)
+        i, j = int(a), int(b)
+        base = place + (i * side + j) * side
+        wa, wb = np.float32(a - i), np.float32(b - j)
         w00, w01, w10, w11 = (one - wa) * (one - wb), (one - wa) * wb, wa * (one - wb), wa * wb
-        done, k = 0, int(start) % nodes
+        done, k = 0, first
         while done < count:
             some = min(nodes - k, count - done)
             lo, lu = v[base + k : base + k + some], v[base + side + k : base + side + k + some]
             far = base + side * side + k
-            hi, hu = v[far : far + some], v[far + side : far + side + some]
-            to = line[done : done + some]
+            hi, hu, to = v[far : far + some], v[far + side : far + side + some], line[done : done + some]
             for m in range(some):
                 to[m] = w00 * lo[m] + w01 * lu[m] + w10 * hi[m] + w11 * hu[m]
             done += some
             k = 0
-        for q in range(r, r + row):
-            c = z[q] * scale - start
-            m = int(c)
-            f = c - m
-            out[q] = line[m] * (1 - f) + line[m + 1] * f
+        to = out[r : r + row]
+        for q in range(row):
+            m = np.uint64(places[q])
+            here = line[m]
+            to[q] = here + parts[q] * (line[m + np.uint64(1)] - here)
 
 
 @helper
-def _leaf(op, p, samples, x, y, z, n, row, line, out):  # type: ignore[no-untyped-def]
+def _leaf(op, p, samples, x, y, z, n, row, room, out):  # type: ignore[no-untyped-def]
     if op == 0:
         for i in range(n):
             a, b, c = x[i] - p[0], y[i] - p[1], z[i] - p[2]
@@ -147,7 +166,7 @@ def _leaf(op, p, samples, x, y, z, n, row, line, out):  # type: ignore[no-untype
     elif op == 7:
         _samples(p, samples, x, y, z, n, out)
     elif row and row < n + 1 and (z[row - 1] - z[0]) * p[1] / p[0] < 126 and (z[1] - z[0]) * p[1] / p[0] < 8:
-        _periodic_rows(p, samples, x, y, z, n, row, line, out)
+        _periodic_rows(p, samples, x, y, z, n, row, room, out)
     else:
         _periodic(p, samples, x, y, z, n, out)
 
@@ -170,8 +189,18 @@ def _join(op, radius, a, b, n):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _enter(p, old, new, n):  # type: ignore[no-untyped-def]
+    """Points in the frame of a pose: p = rotation (9), origin (3)."""
+    for i in range(n):
+        a, b, c = old[0, i] - p[9], old[1, i] - p[10], old[2, i] - p[11]
+        new[0, i] = a * p[0] + b * p[3] + c * p[6]
+        new[1, i] = a * p[1] + b * p[4] + c * p[7]
+        new[2, i] = a * p[2] + b * p[5] + c * p[8]
+
+
+@helper
 def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-untyped-def]
-    """stack[0, :n] = field at points at[0] (3,n); at[1:] and room[0] (128,) are for use; row = points to a row, or 0."""
+    """stack[0, :n] = field at points at[0] (3,n); at[1:] and room are for use; row = points to a row, or 0."""
     top, level = -1, 0
     for s in range(len(steps)):
         op = steps[s, 0]
@@ -201,13 +230,8 @@ def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-u
             top += 1
             stack[top, :n] = stack[int(p[0]), :n]
         elif op == 18:
-            old, new = at[level], at[level + 1]
+            _enter(p, at[level], at[level + 1], n)
             level += 1
-            for i in range(n):
-                a, b, c = old[0, i] - p[9], old[1, i] - p[10], old[2, i] - p[11]
-                new[0, i] = a * p[0] + b * p[3] + c * p[6]
-                new[1, i] = a * p[1] + b * p[4] + c * p[7]
-                new[2, i] = a * p[2] + b * p[5] + c * p[8]
         else:
             level -= 1
 
@@ -216,7 +240,7 @@ def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-u
 def at_points(steps, numbers, samples, depth, points, out):  # type: ignore[no-untyped-def]
     """out (n,) = field at points (n,3); depth (2,) = rows of stack and of nested poses the program needs."""
     for c in prange((len(points) + 255) // 256):
-        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty(130, np.float32)
+        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty((3, 130), np.float32)
         first = np.int64(c) * 256
         n = min(256, len(points) - first)
         for i in range(n):
@@ -225,6 +249,58 @@ def at_points(steps, numbers, samples, depth, points, out):  # type: ignore[no-u
         _run(steps, numbers, samples, at, 0, n, room, stack)
         for i in range(n):
             out[first + i] = stack[0, i]
+
+
+@helper
+def _range(op, p, a, b):  # type: ignore[no-untyped-def]
+    """Applies a step that is no leaf to ranges a (2,) and, for a join, b (2,)."""
+    if op == 9:
+        a[0] += p[0]
+        a[1] += p[0]
+    elif op == 10:
+        a[0], a[1] = -a[1], -a[0]
+    elif op == 11:
+        low = max(a[0], -a[1], 0.0)
+        a[0], a[1] = low, max(-a[0], a[1])
+    else:
+        _join(op, p[0], a, b, 2)
+
+
+@parallel_kernel
+def ranges(steps, numbers, samples, depth, points, radius, out):  # type: ignore[no-untyped-def]
+    """out (n,2) = bounds of the field in balls of radius mm about points (n,3). Before a leaf's numbers stand its steepest
+    slope and its largest size."""
+    for c in prange((len(points) + 255) // 256):
+        stack, at, room = np.empty((depth[0], 2)), np.empty((depth[1], 3, 1)), np.empty((3, 1), np.float32)
+        value = np.empty(1)
+        for n in range(np.int64(c) * 256, min(np.int64(c) * 256 + 256, len(points))):
+            for a in range(3):
+                at[0, a, 0] = points[n, a]
+            top, level = -1, 0
+            for s in range(len(steps)):
+                op, first = steps[s, 0], steps[s, 1]
+                p = numbers[first:]
+                if op < 9:
+                    top += 1
+                    _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], 1, 0, room, value)
+                    slope, size = numbers[first - 2] * radius, numbers[first - 1]
+                    stack[top, 0] = max(value[0] - slope, -size) if value[0] == value[0] else value[0]
+                    stack[top, 1] = min(value[0] + slope, size)
+                elif op < 16:
+                    top -= op > 11
+                    _range(op, p, stack[top], stack[top + (op > 11)])
+                elif op == 16:
+                    stack[int(p[0])] = stack[top]
+                elif op == 17:
+                    top += 1
+                    stack[top] = stack[int(p[0])]
+                elif op == 18:
+                    _enter(p, at[level], at[level + 1], 1)
+                    level += 1
+                else:
+                    level -= 1
+            out[n, 0] = stack[0, 0]
+            out[n, 1] = stack[0, 1]
 
 
 @helper
@@ -245,7 +321,7 @@ def _plane(block, i, side, origin, h, at):  # type: ignore[no-untyped-def]
 def signs(steps, numbers, samples, depth, blocks, origin, h, bits):  # type: ignore[no-untyped-def]
     """bits (n,16,16) uint16: which samples of each block are inside."""
     for b in prange(len(blocks)):
-        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty(130, np.float32)
+        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty((3, 130), np.float32)
         for i in range(16):
             _plane(blocks[b], i, 16, origin, h, at[0])
             _run(steps, numbers, samples, at, 16, 256, room, stack)
@@ -331,7 +407,7 @@ def vertices(steps, numbers, samples, depth, blocks, words, start, stop, offsets
     place = (origin (3,), h, margin)."""
     origin, h, margin = place
     for b in prange(start, stop):
-        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty(130, np.float32)
+        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty((3, 130), np.float32)
         values, edge, axis = np.empty((17, 289), np.float32), np.empty((8, 289)), np.empty(289, np.int64)
         for i in range(17):
             _plane(blocks[b], i, 17, origin, h, at[0])

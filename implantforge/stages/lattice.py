@@ -232,7 +232,7 @@ def field(solved: SolvedLattice, bounds: Array) -> Field:
         tpms_distance(row, cell, level, limit, STEPS, np.ascontiguousarray(p, np.float64), out)
         return np.abs(out) - half if sheet else out
 
-    form = Form("periodic", (cell, float(NODES)), samples=_cell_table(row, cell, level, limit))
+    form = Form("periodic", (cell, float(NODES)), samples=_cell_table(row, cell, level, limit), slope=LATTICE_LIPSCHITZ)
     if sheet:
         form = Form("add", (-half,), (Form("absolute", (), (form,)),))
     return Field(evaluate, bounds, LATTICE_LIPSCHITZ, form=form)

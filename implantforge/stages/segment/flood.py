@@ -6,6 +6,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from implantforge.core import Array
 
@@ -53,6 +54,34 @@ def ball(shape: tuple[int, ...], spacing_mm: Array, at_mm: Array, radius_mm: flo
     index = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(lo, hi)], indexing="ij"), axis=-1).reshape(-1, 3)
     near = np.linalg.norm(index * spacing_mm - at_mm, axis=1) < radius_mm
     return tuple(index[near].T)
+
+
+def flooded(height: NDArray[np.float32], seeds: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Marker watershed from the highest ground down within the mask. Pieces of the mask that hold one bone's seeds alone
+    need no flood and get none."""
+    pieces, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
+    at = np.flatnonzero(seeds)
+    owner, value = pieces.ravel()[at], seeds.ravel()[at]
+    least, most = np.full(count + 1, 255, np.uint8), np.zeros(count + 1, np.uint8)
+    np.minimum.at(least, owner, value)
+    np.maximum.at(most, owner, value)
+    least[0] = most[0] = 0
+    values = np.where(least == most, most, 0).astype(np.uint8)[pieces]
+    mixed = np.flatnonzero(least < most)
+    boxes = cc3d.statistics(pieces)["bounding_boxes"] if len(mixed) else []
+    for piece in mixed:
+        box = boxes[piece]
+        own = pieces[box] == piece
+        values[box][own] = watershed(-height[box], seeds[box] * own, mask=own)[own]
+    return values
+
+
+def grown_into(values: NDArray[np.uint8], mask: NDArray[np.bool_], smooth: NDArray[np.float32]) -> None:
+    """Unlabelled voxels of the mask given to the bone they are joined to by the brightest way, in place."""
+    bare = mask & (values == 0)
+    rim = ndimage.binary_dilation(bare) & (values > 0)
+    found = watershed(-smooth, np.where(rim, values, 0), mask=bare | rim)
+    values[bare] = found[bare]
 
 
 def hollow_filled(values: NDArray[np.uint8], value: int, spacing_mm: Array) -> None:

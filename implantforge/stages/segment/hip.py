@@ -5,10 +5,9 @@ from __future__ import annotations
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import watershed
 
 from implantforge.core import Array, InputError, Side
-from implantforge.stages.segment.flood import ball, filled, hollow_filled, in_one_piece
+from implantforge.stages.segment.flood import ball, filled, flooded, grown_into, hollow_filled, in_one_piece
 from implantforge.stages.segment.heads import BONE_HU, Head
 from implantforge.stages.segment.joint import joint_space, neck_side, shell
 from implantforge.stages.segment.names import NAMES
@@ -35,8 +34,8 @@ def split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) -> 
     free[back] &= ~sheet
     depth = edt.edt(free, anisotropy=tuple(spacing_mm), parallel=2)
     seeds = _seeds(depth, spacing_mm, heads, sides)
-    values = watershed(-depth, seeds, mask=free).astype(np.uint8)
-    values[back] = watershed(-smooth[back], values[back], mask=bone[back])
+    values = flooded(depth, seeds, free)
+    grown_into(values[back], bone[back], smooth[back])
     for (window, radius, gap, _), side in zip(shells, sides):
         jointed = bone[window] & np.isfinite(gap)
         values[window][jointed] = np.where(radius < gap, NAMES[f"femur_{side}"], NAMES[f"hip_{side}"])[jointed]
