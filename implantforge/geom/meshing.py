@@ -60,8 +60,12 @@ def triangles(
         raise GeometryError(f"polygonise: needs h > 0 and a finite box, got h {h_mm} mm, bounds {box.tolist()} mm")
     plan = None if field.form is None else program(field.form)
     look = field.evaluate if plan is None else plan.evaluate
-    blocks, bits = _closed(look, plan, _active(field, look, plan, box, float(h_mm)))
-    vertices, faces = _surface(look, plan, blocks, bits, dtype, progress)
+    blocks, bits, values = _closed(look, plan, _active(field, look, plan, box, float(h_mm)))
+    vertices, words, offsets = _vertices(look, plan, blocks, bits, values, dtype, progress)
+    del values  # before the triangles are made: the output is then all that is held
+    faces = _faces(blocks, bits, words, offsets)
+    if progress:
+        progress(1.0)
     corners = np.empty((-(-len(vertices) // 65536), 2, 3))
     flying.extent(vertices, corners)
     low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
@@ -126,17 +130,18 @@ def _numbered(coords: NDArray[np.int64], lookup: NDArray[np.int32], origin: Arra
     return _Blocks(coords, lookup, origin, h)
 
 
-def _closed(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[_Blocks, NDArray[np.uint16]]:
-    """The blocks and their signs (n,16,16), joined by every block whose side the signs beside it contradict: a field
-    steeper than it promised leaves no hole."""
-    bits = _signs(look, plan, blocks)
+def _closed(
+    look: Look, plan: Program | None, blocks: _Blocks
+) -> tuple[_Blocks, NDArray[np.uint16], NDArray[np.int8] | None]:
+    """The blocks, their signs (n,16,16) and near values (n,16,16,16), joined by every block whose side the signs beside
+    it contradict: a field steeper than it promised leaves no hole."""
     while True:
+        bits, values = _signs(look, plan, blocks)
         more = _contradicted(blocks, bits)
         if not len(more):
-            return blocks, bits
+            return blocks, bits, values
         coords = np.concatenate([blocks.coords, more])
         blocks = _numbered(coords, blocks.lookup, blocks.origin_mm, blocks.h_mm)
-        bits = _signs(look, plan, blocks)
 
 
 def _contradicted(blocks: _Blocks, bits: NDArray[np.uint16]) -> NDArray[np.int64]:
@@ -171,12 +176,16 @@ def _offsets(counts: NDArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> NDArray[np.uint16]:
-    """Which of its own samples each block has inside: 16 bits a row."""
+def _signs(
+    look: Look, plan: Program | None, blocks: _Blocks
+) -> tuple[NDArray[np.uint16], NDArray[np.int8] | None]:
+    """Which of its own samples each block has inside, 16 bits a row, and with a program the values near 0 (rows.near)."""
     bits = np.empty((len(blocks.coords), CELLS, CELLS), np.uint16)
     if plan is not None:
-        rows.signs(*plan.arrays, blocks.coords, blocks.origin_mm, blocks.h_mm, bits)
-        return bits
+        near = np.empty((*bits.shape, CELLS), np.int8)
+        rows.near(*plan.arrays, blocks.coords, blocks.origin_mm, blocks.h_mm, near)
+        flying.pack_signs(near, bits)
+        return bits, near
     inner = np.indices((CELLS,) * 3).reshape(3, -1).T
     some = BATCH // CELLS**3
     for first in range(0, len(bits), some):
@@ -185,44 +194,50 @@ def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> NDArray[np.uint
         points.setflags(write=False)
         values = np.asarray(look(points), np.float64).reshape(-1, CELLS, CELLS, CELLS)
         flying.pack_signs(values, bits[first : first + some])
-    return bits
+    return bits, None
 
 
-def _surface(
+def _vertices(
     look: Look,
     plan: Program | None,
     blocks: _Blocks,
     bits: NDArray[np.uint16],
+    values: NDArray[np.int8] | None,
     dtype: type[np.floating],
     progress: Progress | None,
-) -> tuple[NDArray, NDArray[np.int32]]:
-    """Vertices and triangles of the signed blocks."""
-    tri_count, table = case_table()
-    flat = np.ascontiguousarray(table.reshape(256, -1))
+) -> tuple[NDArray, NDArray[np.uint16], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Vertices of the signed blocks, the words that number them, and where each block's vertices and triangles start."""
     words = np.empty((*bits.shape, 4), np.uint16)
     counts = np.empty((len(bits), 2), np.int64)
-    flying.count(bits, blocks.coords, blocks.lookup, tri_count, words, counts)
-    vertex_offsets, face_offsets = _offsets(counts[:, 0]), _offsets(counts[:, 1])
+    flying.count(bits, blocks.coords, blocks.lookup, case_table()[0], words, counts)
+    offsets, face_offsets = _offsets(counts[:, 0]), _offsets(counts[:, 1])
     if not face_offsets[-1]:
         raise GeometryError(f"polygonise: no surface at h {blocks.h_mm} mm: the solid is empty or thinner than a cell")
-    if vertex_offsets[-1] >= 2**31:
-        raise GeometryError(f"polygonise: {vertex_offsets[-1]} vertices are more than a mesh can number; raise h")
-    vertices = np.empty((vertex_offsets[-1], 3), dtype)
-    place = (blocks.origin_mm, blocks.h_mm, EDGE_MARGIN)
-    for first, last in _runs(vertex_offsets, BATCH if plan is None else 8 * BATCH):
-        if plan is None:
-            part = vertices[vertex_offsets[first] : vertex_offsets[last]]
-            part[:] = _placed(look, blocks, words, first, last, vertex_offsets)
-        else:
-            rows.vertices(*plan.arrays, blocks.coords, words, first, last, vertex_offsets, place, vertices)
+    if offsets[-1] >= 2**31:
+        raise GeometryError(f"polygonise: {offsets[-1]} vertices are more than a mesh can number; raise h")
+    out = np.empty((offsets[-1], 3), dtype)
+    if plan is not None:
+        place = (blocks.origin_mm, blocks.h_mm, EDGE_MARGIN)
+        rows.vertices(*plan.arrays, blocks.coords, blocks.lookup, values, words, offsets, place, out)
+        return out, words, (offsets, face_offsets)
+    for first, last in _runs(offsets, BATCH):
+        out[offsets[first] : offsets[last]] = _placed(look, blocks, words, first, last, offsets)
         if progress:
             progress(0.2 + 0.7 * last / len(counts))
-    faces = np.empty((face_offsets[-1], 3), np.int32)
-    tables = (tri_count, flat)
-    flying.faces(bits, words, blocks.coords, blocks.lookup, tables, vertex_offsets, face_offsets, faces)
-    if progress:
-        progress(1.0)
-    return vertices, faces
+    return out, words, (offsets, face_offsets)
+
+
+def _faces(
+    blocks: _Blocks,
+    bits: NDArray[np.uint16],
+    words: NDArray[np.uint16],
+    offsets: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> NDArray[np.int32]:
+    tri_count, table = case_table()
+    tables = (tri_count, np.ascontiguousarray(table.reshape(256, -1)))
+    faces = np.empty((offsets[1][-1], 3), np.int32)
+    flying.faces(bits, words, blocks.coords, blocks.lookup, tables, *offsets, faces)
+    return faces
 
 
 def _placed(

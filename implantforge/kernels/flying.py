@@ -17,9 +17,9 @@ def pack_signs(values, bits):  # type: ignore[no-untyped-def]
     for b in prange(len(values)):
         for i in range(16):
             for j in range(16):
-                word = 0
+                word, row = 0, values[b, i, j]
                 for k in range(16):
-                    word |= int(values[b, i, j, k] < 0) << k
+                    word |= int(row[k] < 0) << k
                 bits[b, i, j] = word
 
 

@@ -266,112 +266,181 @@ def _range(op, p, a, b):  # type: ignore[no-untyped-def]
         _join(op, p[0], a, b, 2)
 
 
+@helper
+def _drop(kept, a, b, count, first):  # type: ignore[no-untyped-def]
+    """Takes steps a..b out of kept (count steps), unless something they keep is loaded later; the new count."""
+    for s in range(a, b):
+        if kept[s, 0] == 16:
+            return count, False
+    for s in range(b, count):
+        kept[a + s - b, 0], kept[a + s - b, 1] = kept[s, 0], kept[s, 1]
+    return count - (b - a), True
+
+
+@helper
+def _pruned(steps, numbers, samples, depth, x, y, z, radius, kept):  # type: ignore[no-untyped-def]
+    """kept (m,2) = the steps that matter within radius mm of a point, their count, and bounds of the field there. Before a
+    leaf's numbers stand its steepest slope and its largest size."""
+    stack, at, room = np.empty((depth[0], 2)), np.empty((depth[1], 3, 1)), np.empty((3, 1), np.float32)
+    value, begin, count = np.empty(1), np.zeros(depth[0] + 1, np.int64), 0
+    at[0, 0, 0], at[0, 1, 0], at[0, 2, 0] = x, y, z
+    top, level = -1, 0
+    for s in range(len(steps)):
+        op, first = steps[s, 0], steps[s, 1]
+        p = numbers[first:]
+        kept[count, 0], kept[count, 1] = op, first
+        count += 1
+        if op < 9:
+            top += 1
+            begin[top] = count - 1 if level == 0 else begin[top]
+            _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], 1, 0, room, value)
+            slope, size = numbers[first - 2] * radius, numbers[first - 1]
+            stack[top, 0] = max(value[0] - slope, -size) if value[0] == value[0] else value[0]
+            stack[top, 1] = min(value[0] + slope, size)
+        elif op < 12:
+            _range(op, p, stack[top], stack[top])
+        elif op < 16:
+            top -= 1
+            a, b = stack[top], stack[top + 1]
+            blend = p[0] if op > 13 else 0.0
+            first_wins = a[1] + blend < b[0] if op & 1 == 0 else a[0] > b[1] + blend
+            second_wins = b[1] + blend < a[0] if op & 1 == 0 else b[0] > a[1] + blend
+            done = False
+            if level == 0 and first_wins:
+                count, done = _drop(kept, begin[top + 1], count, count, 0)
+            elif level == 0 and second_wins:
+                count, done = _drop(kept, begin[top], begin[top + 1], count, 0)
+                count -= done  # the join itself
+            _range(op, p, a, b)
+        elif op == 16:
+            stack[int(p[0])] = stack[top]
+        elif op == 17:
+            top += 1
+            begin[top] = count - 1 if level == 0 else begin[top]
+            stack[top] = stack[int(p[0])]
+        elif op == 18:
+            if level == 0:
+                begin[top + 1] = count - 1
+            _enter(p, at[level], at[level + 1], 1)
+            level += 1
+        else:
+            level -= 1
+    return count, stack[0, 0], stack[0, 1]
+
+
 @parallel_kernel
 def ranges(steps, numbers, samples, depth, points, radius, out):  # type: ignore[no-untyped-def]
-    """out (n,2) = bounds of the field in balls of radius mm about points (n,3). Before a leaf's numbers stand its steepest
-    slope and its largest size."""
+    """out (n,2) = bounds of the field in balls of radius mm about points (n,3)."""
     for c in prange((len(points) + 255) // 256):
-        stack, at, room = np.empty((depth[0], 2)), np.empty((depth[1], 3, 1)), np.empty((3, 1), np.float32)
-        value = np.empty(1)
+        kept = np.empty_like(steps)
         for n in range(np.int64(c) * 256, min(np.int64(c) * 256 + 256, len(points))):
-            for a in range(3):
-                at[0, a, 0] = points[n, a]
-            top, level = -1, 0
-            for s in range(len(steps)):
-                op, first = steps[s, 0], steps[s, 1]
-                p = numbers[first:]
-                if op < 9:
-                    top += 1
-                    _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], 1, 0, room, value)
-                    slope, size = numbers[first - 2] * radius, numbers[first - 1]
-                    stack[top, 0] = max(value[0] - slope, -size) if value[0] == value[0] else value[0]
-                    stack[top, 1] = min(value[0] + slope, size)
-                elif op < 16:
-                    top -= op > 11
-                    _range(op, p, stack[top], stack[top + (op > 11)])
-                elif op == 16:
-                    stack[int(p[0])] = stack[top]
-                elif op == 17:
-                    top += 1
-                    stack[top] = stack[int(p[0])]
-                elif op == 18:
-                    _enter(p, at[level], at[level + 1], 1)
-                    level += 1
-                else:
-                    level -= 1
-            out[n, 0] = stack[0, 0]
-            out[n, 1] = stack[0, 1]
+            x, y, z = points[n, 0], points[n, 1], points[n, 2]
+            _, low, high = _pruned(steps, numbers, samples, depth, x, y, z, radius, kept)
+            out[n, 0], out[n, 1] = low, high
 
 
 @helper
-def _plane(block, i, side, origin, h, at):  # type: ignore[no-untyped-def]
-    """Points of plane i of a block, `side` to a row."""
+def _brick(block, i, j, origin, h, at):  # type: ignore[no-untyped-def]
+    """Points of planes i and i + 1, rows j to j + 7 of a block."""
     n = 0
-    x = origin[0] + h * (block[0] * 16 + i)
-    for j in range(side):
-        y = origin[1] + h * (block[1] * 16 + j)
-        for k in range(side):
-            at[0, n] = x
-            at[1, n] = y
-            at[2, n] = origin[2] + h * (block[2] * 16 + k)
-            n += 1
+    for u in range(2):
+        for v in range(8):
+            for k in range(16):
+                at[0, n] = origin[0] + h * (block[0] * 16 + i + u)
+                at[1, n] = origin[1] + h * (block[1] * 16 + j + v)
+                at[2, n] = origin[2] + h * (block[2] * 16 + k)
+                n += 1
 
 
 @parallel_kernel
-def signs(steps, numbers, samples, depth, blocks, origin, h, bits):  # type: ignore[no-untyped-def]
-    """bits (n,16,16) uint16: which samples of each block are inside."""
+def near(steps, numbers, samples, depth, blocks, origin, h, out):  # type: ignore[no-untyped-def]
+    """out (n,16,16,16) int8 = field at the samples of each block in h / 80, at most 127 and never 0."""
     for b in prange(len(blocks)):
-        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty((3, 130), np.float32)
-        for i in range(16):
-            _plane(blocks[b], i, 16, origin, h, at[0])
-            _run(steps, numbers, samples, at, 16, 256, room, stack)
-            f = stack[0]
-            for j in range(16):
-                word = 0
-                for k in range(16):
-                    word |= int(f[16 * j + k] < 0) << k
-                bits[b, i, j] = word
+        stack, at, room = np.empty((depth[0], 256)), np.empty((depth[1], 3, 256)), np.empty((3, 130), np.float32)
+        kept, radius = np.empty_like(steps), 9.1 * h
+        for q in range(4):
+            i, j = 8 * (q >> 1), 8 * (q & 1)
+            x = origin[0] + h * (blocks[b, 0] * 16 + i + 3.5)
+            y = origin[1] + h * (blocks[b, 1] * 16 + j + 3.5)
+            z = origin[2] + h * (blocks[b, 2] * 16 + 7.5)
+            count, low, high = _pruned(steps, numbers, samples, depth, x, y, z, radius, kept)
+            if low > 0 or high < 0:
+                out[b, i : i + 8, j : j + 8] = 127 if low > 0 else -127
+                continue
+            for u in range(i, i + 8, 2):
+                _brick(blocks[b], u, j, origin, h, at[0])
+                _run(kept[:count], numbers, samples, at, 16, 256, room, stack)
+                f = stack[0]
+                for v in range(16):
+                    to = out[b, u + (v >> 3), j + (v & 7)]
+                    for k in range(16):
+                        value = f[16 * v + k]
+                        size = min(max(abs(value) * 80 / h, 1.0), 127.0)
+                        to[k] = np.int8(-size if value < 0 else size)
 
 
 @helper
-def _guess(a, fa, b, fb, c, fc):  # type: ignore[no-untyped-def]
-    """Zero of the parabola t(f) through three samples (NaN or inf when two values agree)."""
-    return (
-        a * fb * fc / ((fa - fb) * (fa - fc))
-        + b * fa * fc / ((fb - fa) * (fb - fc))
-        + c * fa * fb / ((fc - fa) * (fc - fb))
-    )
+def _first_look(f, edge, n, rows):  # type: ignore[no-untyped-def]
+    """Newton step along each edge with the slope of the parabola through both ends and the look; rows of edges where
+    these do not agree well enough, and how many."""
+    t, low, high, step, doubt = edge[3], edge[5], edge[7], edge[4], edge[6]
+    for i in range(n):
+        before, after = (f[i] - low[i]) / t[i], (high[i] - f[i]) / (1 - t[i])
+        slope = before + (after - before) * t[i]
+        step[i] = -f[i] / slope
+        doubt[i] = abs(after - before) - 0.35 * abs(slope)
+    left = 0
+    for i in range(n):
+        good = doubt[i] <= 0 and abs(step[i]) <= 0.15 and 0 < t[i] + step[i] < 1
+        if good or f[i] == 0.0:
+            t[i] += step[i] if good else 0.0
+        else:
+            rows[left] = i
+            left += 1
+            # the bracket after this look
+            inner = (f[i] < 0) == (low[i] < 0)
+            edge[4, i], edge[6, i] = (t[i], 1.0) if inner else (0.0, t[i])
+            edge[5, i], edge[7, i] = (f[i], high[i]) if inner else (low[i], f[i])
+            t[i] = _straight(edge, i)
+    return left
 
 
 @helper
-def _tighten(t, f, lo, fl, hi, fh, halve, tolerance):  # type: ignore[no-untyped-def]
-    """t, bracket and whether t is good enough, after a look at f(t)."""
-    if f == 0.0 or not (lo < t < hi) or (fl < 0) == (fh < 0):
-        return t, lo, fl, hi, fh, True
-    guess = _guess(lo, fl, t, f, hi, fh)
-    if (f < 0) == (fl < 0):
-        lo, fl = t, f
+def _straight(edge, i):  # type: ignore[no-untyped-def]
+    """Zero of the chord over the bracket."""
+    return edge[4, i] + (edge[6, i] - edge[4, i]) * edge[5, i] / (edge[5, i] - edge[7, i])
+
+
+@helper
+def _next_look(f, edge, i, halve, tolerance):  # type: ignore[no-untyped-def]
+    """Shrinks the bracket by a look and moves t inside it; whether that is good enough."""
+    t = edge[3, i]
+    if f == 0.0 or not (edge[4, i] < t < edge[6, i]):
+        return True
+    if (f < 0) == (edge[5, i] < 0):
+        edge[4, i], edge[5, i] = t, f
     else:
-        hi, fh = t, f
-    straight = lo + (hi - lo) * fl / (fl - fh)
-    if not (lo < guess < hi):
-        guess = straight
+        edge[6, i], edge[7, i] = t, f
+    guess = _straight(edge, i)
     if abs(f) <= tolerance:
-        return (guess if abs(guess - t) <= 0.05 else t), lo, fl, hi, fh, True
-    # both models agree: what they leave out is smaller still
-    if abs(guess - straight) <= 0.02 and abs(guess - t) <= 0.15:
-        return guess, lo, fl, hi, fh, True
-    return (0.5 * (lo + hi) if halve else guess), lo, fl, hi, fh, False
+        edge[3, i] = guess if abs(guess - t) <= 0.05 else t  # grazing edge: nothing would check a leap
+        return True
+    edge[3, i] = 0.5 * (edge[4, i] + edge[6, i]) if halve else guess
+    return False
 
 
 @helper
 def _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack):  # type: ignore[no-untyped-def]
     """Moves t = edge[3,:n] to the zero along each edge; edge rows: low end x y z, t, bracket lo, f, hi, f."""
-    rows = np.empty(289, np.int64)
+    for a in range(3):
+        at[0, a, :n] = edge[a, :n]
     for i in range(n):
-        rows[i] = i
-    left, look = n, 0
-    while left and look < 6:
+        at[0, axis[i], i] += h * edge[3, i]
+    _run(steps, numbers, samples, at, 0, n, room, stack)
+    rows = np.empty(256, np.int64)
+    left = _first_look(stack[0], edge, n, rows)
+    look = 1
+    while left and look < 8:
         for m in range(left):
             i = rows[m]
             for a in range(3):
@@ -381,14 +450,8 @@ def _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack):  # type:
         kept = 0
         for m in range(left):
             i = rows[m]
-            f = stack[0, m]
-            t, lo, fl, hi, fh, done = _tighten(
-                edge[3, i], f, edge[4, i], edge[5, i], edge[6, i], edge[7, i], look > 1 and look % 2 == 0, 5e-3 * h
-            )
-            edge[3, i], edge[4, i], edge[5, i], edge[6, i], edge[7, i] = t, lo, fl, hi, fh
-            if not done:
-                rows[kept] = i
-                kept += 1
+            rows[kept] = i
+            kept += not _next_look(stack[0, m], edge, i, look > 1 and look % 2 == 0, 5e-3 * h)
         left = kept
         look += 1
 
@@ -401,40 +464,64 @@ def _write(edge, axis, n, h, margin, first, out):  # type: ignore[no-untyped-def
         out[first + i, axis[i]] = edge[axis[i], i] + h * min(max(edge[3, i], margin), 1.0 - margin)
 
 
+@helper
+def _far_values(values, blocks, lookup, b, a, out):  # type: ignore[no-untyped-def]
+    """out (16,16) = first plane across axis a of the block above b; rows 0 where none is active (no edge crosses there)."""
+    other = lookup[blocks[b, 0] + (a == 0), blocks[b, 1] + (a == 1), blocks[b, 2] + (a == 2)]
+    for i in range(16):
+        for j in range(16):
+            if other < 0:
+                out[i, j] = 127 if other == -1 else -127
+            elif a == 0:
+                out[i, j] = values[other, 0, i, j]
+            elif a == 1:
+                out[i, j] = values[other, i, 0, j]
+            else:
+                out[i, j] = values[other, i, j, 0]
+
+
 @parallel_kernel
-def vertices(steps, numbers, samples, depth, blocks, words, start, stop, offsets, place, out):  # type: ignore[no-untyped-def]
-    """Vertices (m,3) mm of blocks start..stop, in the order of flying.edges: linear guess, then looks at the field.
-    place = (origin (3,), h, margin)."""
+def vertices(steps, numbers, samples, depth, blocks, lookup, values, words, offsets, place, out):  # type: ignore[no-untyped-def]
+    """Vertices (m,3) mm of all blocks, in the order of flying.edges: linear guess from values as near() gives them, then
+    looks at the field. place = (origin (3,), h, margin)."""
     origin, h, margin = place
-    for b in prange(start, stop):
-        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty((3, 130), np.float32)
-        values, edge, axis = np.empty((17, 289), np.float32), np.empty((8, 289)), np.empty(289, np.int64)
-        for i in range(17):
-            _plane(blocks[b], i, 17, origin, h, at[0])
-            _run(steps, numbers, samples, at, 17, 289, room, stack)
-            for q in range(289):
-                values[i, q] = stack[0, q]
+    for b in prange(len(blocks)):
+        stack, at, room = np.empty((depth[0], 256)), np.empty((depth[1], 3, 256)), np.empty((3, 1), np.float32)
+        far, edge, axis = np.empty((3, 16, 16), np.int8), np.empty((8, 256)), np.empty(256, np.int64)
+        low, kept = np.empty(3), np.empty_like(steps)
+        for a in range(3):
+            low[a] = origin[a] + h * (blocks[b, a] * 16)
+            _far_values(values, blocks, lookup, b, a, far[a])
+        x, y, z = low[0] + 8 * h, low[1] + 8 * h, low[2] + 8 * h
+        count = _pruned(steps, numbers, samples, depth, x, y, z, 13.9 * h, kept)[0]
         n, first = 0, offsets[b]
         for i in range(16):
             for j in range(16):
                 for a in range(3):
                     left = np.uint32(words[b, i, j, a])
+                    row = values[b, i, j]
+                    ahead = row
+                    if a == 0:
+                        ahead = values[b, i + 1, j] if i < 15 else far[0, j]
+                    elif a == 1:
+                        ahead = values[b, i, j + 1] if j < 15 else far[1, i]
                     while left:
                         k = lowest(left)
                         left &= left - np.uint32(1)
-                        edge[0, n] = origin[0] + h * (blocks[b, 0] * 16 + i)
-                        edge[1, n] = origin[1] + h * (blocks[b, 1] * 16 + j)
-                        edge[2, n] = origin[2] + h * (blocks[b, 2] * 16 + k)
-                        fl = np.float64(values[i, 17 * j + k])
-                        fh = np.float64(values[i + (a == 0), 17 * (j + (a == 1)) + k + (a == 2)])
-                        edge[3, n] = fl / (fl - fh) if (fl < 0) != (fh < 0) else 0.5
-                        edge[4, n], edge[5, n], edge[6, n], edge[7, n] = 0.0, fl, 1.0, fh
+                        edge[0, n], edge[1, n], edge[2, n] = low[0] + h * i, low[1] + h * j, low[2] + h * k
+                        f, g = np.float64(row[k]), 0.0
+                        if a < 2:
+                            g = np.float64(ahead[k])
+                        else:
+                            g = np.float64(row[k + 1] if k < 15 else far[2, i, j])
+                        edge[3, n] = f / (f - g)
+                        edge[5, n], edge[7, n] = f * h / 80, g * h / 80
                         axis[n] = a
                         n += 1
                         if n == 256:
-                            _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack)
+                            _solve(kept[:count], numbers, samples, h, edge, axis, n, at, room, stack)
                             _write(edge, axis, n, h, margin, first, out)
                             first += n
                             n = 0
-        _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack)
+        _solve(kept[:count], numbers, samples, h, edge, axis, n, at, room, stack)
         _write(edge, axis, n, h, margin, first, out)

@@ -85,6 +85,15 @@ class RunFolder:
         found = {name[:-4]: self._read(f"bones/{name}", read_stl) for name in names}
         return {name: mesh for name, mesh in found.items() if mesh is not None and len(mesh.faces)}
 
+    @cached_property
+    def uncertain(self) -> dict[str, tuple[Mesh, NDArray[np.float64]]]:
+        """Bones with one standard deviation (mm) per vertex, from bones/NAME.ply, in order of name."""
+        from implantforge.stages.meshfile import read_ply
+
+        names = sorted(p.name for p in (self.path / "bones").glob("*.ply"))
+        found = {name[:-4]: self._read(f"bones/{name}", read_ply) for name in names}
+        return {name: (row[0], row[1]) for name, row in found.items() if row is not None and row[1] is not None}
+
 
 def _json(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text(encoding="utf-8"))

@@ -79,7 +79,9 @@ def _content(run: RunFolder) -> dict[str, Any]:
             "shape": " × ".join(map(str, ct.get("shape") or ())),
             "spacing": " × ".join(f"{s:g}" for s in ct.get("spacing_mm") or ()),
             "hash": ct.get("series_uid_hash"),
+            "because": ct.get("accepted_because"),
         },
+        "surfaces": tables.surfaces(run),
         "assumptions": tables.assumptions(run),
         "machined": tables.machined(run),
         "files": tables.files(run),
@@ -102,6 +104,7 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
         "heat": [],
         "planes": [],
         "axial": [],
+        "sigma": [],
         "histogram": "",
         "why": {},
     }
@@ -122,6 +125,8 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
                 out["heat"] = [pictures.heat_map(light, gaps, side, tables.gap_limit(run))]
         elif bones:
             out["in_bone"] = pictures.bones_only(bones, None, side)
+        if run.uncertain:
+            out["sigma"] = pictures.uncertainty(run.uncertain, side)
     except GeometryError as error:
         why["render"] = str(error)
     if gaps is not None:

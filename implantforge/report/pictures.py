@@ -104,6 +104,33 @@ def bones_only(bones: Mapping[str, Mesh], part: Mesh | None, side: str | None) -
 _SIDE_UK = {"left": "ліворуч", "right": "праворуч"}
 
 
+SIGMA_MM = 0.3
+
+
+def uncertainty(bones: Mapping[str, tuple[Mesh, Array]], side: str | None) -> list[Picture]:
+    """The bones' surfaces by their standard deviation: pale where it is small, red from SIGMA_MM up."""
+    lateral = side if side in ("left", "right") else "left"
+    pale, red = np.array([0.88, 0.88, 0.85]), np.array([0.80, 0.10, 0.10])
+    table = (255 * (pale + np.linspace(0, 1, 240)[:, None] * (red - pale))).round().astype(np.uint8)
+    layers: list[Layer] = []
+    for mesh, sigma in bones.values():
+        share = np.clip(sigma / SIGMA_MM, 0.0, 1.0)[:, None]
+        layers.append((mesh, BONE, 1.0, pale + share * (red - pale)))
+    out = []
+    for view, title, title_uk in (
+        ("anterior", "Uncertainty of the bone surface, from the front", "Невизначеність поверхні кістки, спереду"),
+        (lateral, f"The same from the {lateral}", f"Те саме збоку, {_SIDE_UK[lateral]}"),
+    ):
+        eye = camera([layer[0] for layer in layers], view, (560, 460))
+        image = Image.fromarray(render(layers, eye))
+        canvas.orient(image, eye)
+        canvas.scale_bar(image, eye.mm_per_px)
+        ticks = [(t, f"{t:.1f} mm") for t in (0.0, 0.1, 0.2, 0.3)]
+        whole = canvas.beside([image, canvas.colour_bar(image.height, table, 0.0, SIGMA_MM, ticks, "1 σ")])
+        out.append(Picture(canvas.png(whole), whole.size, title, title_uk))
+    return out
+
+
 def _host(part: Mesh, bones: Mapping[str, Mesh]) -> str:
     """The bone whose box shares most with the implant's."""
 

@@ -179,6 +179,30 @@ def anatomy(run: RunFolder) -> list[Row]:
     return out
 
 
+def surfaces(run: RunFolder) -> list[Row]:
+    """Per bone: what is known of its surface's precision, and what metal does to it."""
+    spoilt = _mapping(run.manifest.get("artefacts"))
+    out = []
+    for bone, row in _mapping(run.manifest.get("bones")).items():
+        metal = _mapping(spoilt.get(bone))
+        blur = [number(b, "mm") for b in row.get("blur_mm") or ()]
+        unseen = row.get("no_edge_share")
+        out.append(
+            {
+                "name": label(bone),
+                "uk": ukrainian(bone),
+                "median": number(row.get("sigma_median_mm"), "mm"),
+                "p95": number(row.get("sigma_p95_mm"), "mm"),
+                "unseen": "" if unseen is None else f"{100 * unseen:.1f} %",
+                "blur": " × ".join(blur),
+                "noise": number(row.get("noise_hu"), ""),
+                "metal": number(metal.get("nearest_mm"), "mm") if metal else "none",
+                "artefact": number(metal.get("index_hu"), "") if metal else "none",
+            }
+        )
+    return out
+
+
 def assumptions(run: RunFolder) -> list[Row]:
     """Values that were not measured on the patient, with the tag of what they stand on."""
     return [
