@@ -37,10 +37,10 @@ def segment_(ct: Path, out: Path, region: str, picture: Path | None, series: str
         raise InputError(f"segment: {out.name}: give a name ending in .nii.gz, .nrrd, .seg.nrrd or .dcm")
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"segment: {picture.name}: a picture must end in .png")
+    _folder(out)
     found = _look(ct, quiet, region=region, series=series, accept=accept)
     from implantforge.pipeline import imaging
 
-    _folder(out)
     imaging.replaced(out, lambda path: imaging.write_labels(found.labels, path))
     if picture is not None:
         _picture(found, picture)

@@ -16,7 +16,8 @@ Evaluate = Callable[[Array], NDArray]
 @dataclass(frozen=True, eq=False)
 class Form:
     """How a field is made: a step by name (geom/program.py lists them), its numbers in mm, the forms it is made from, and
-    sampled values (i,j,k) where the step reads any. slope bounds the step's own steepness where it is a shape. Whoever meets one form twice may evaluate it once."""
+    sampled values (i,j,k) where the step reads any. slope bounds the steepness of a shape. Whoever meets one form twice
+    may evaluate it once."""
 
     step: str
     numbers: tuple[float, ...] = ()

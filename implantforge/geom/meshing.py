@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from implantforge.core import Array, Field, GeometryError, Mesh
 from implantforge.geom.program import Program, program
-from implantforge.kernels import flying, polygonise as roots, rows
+from implantforge.kernels import flying, rows
+from implantforge.kernels import polygonise as roots
 from implantforge.kernels.mc_table import case_table
 
 Progress = Callable[[float], None]
@@ -176,9 +177,7 @@ def _offsets(counts: NDArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _signs(
-    look: Look, plan: Program | None, blocks: _Blocks
-) -> tuple[NDArray[np.uint16], NDArray[np.int8] | None]:
+def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[NDArray[np.uint16], NDArray[np.int8] | None]:
     """Which of its own samples each block has inside, 16 bits a row, and with a program the values near 0 (rows.near)."""
     bits = np.empty((len(blocks.coords), CELLS, CELLS), np.uint16)
     if plan is not None:

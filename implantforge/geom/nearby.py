@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import NamedTuple
 
 import fast_simplification
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from implantforge.core import Array, Mesh
 from implantforge.geom import measure
 from implantforge.kernels import proximity
+
+
+_ONE_AT_A_TIME = Lock()
+"""The library keeps its mesh in variables of its module: two threads would simplify each other's."""
 
 
 class _Cells(NamedTuple):
@@ -94,7 +99,10 @@ def simplify_within(mesh: Mesh, bound_mm: float) -> Simplified:
     for _ in range(6 if bound_mm > 0 else 0):
         # the library's threshold is 1e-9 (round + 3)^aggressiveness in the 100th round; 2.4 mm2 a mm2 was measured
         eagerness = float(np.log(max(2.4e9 * square, 1e3)) / np.log(103.0))
-        points, faces = fast_simplification.simplify(np.array(mesh.vertices), np.array(mesh.faces), 0.95, agg=eagerness)
+        with _ONE_AT_A_TIME:
+            points, faces = fast_simplification.simplify(
+                np.array(mesh.vertices), np.array(mesh.faces), 0.95, agg=eagerness
+            )
         out = Mesh(points, faces)
         bound = apart_mm(mesh, out, 3 * bound_mm)
         if bound <= bound_mm and measure.is_manifold(out) and not crossing_faces(out).any():

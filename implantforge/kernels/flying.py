@@ -33,7 +33,9 @@ def _signs(bits, blocks, lookup, b, out):  # type: ignore[no-untyped-def]
             for i in range(16 * di, 16 + di):
                 for j in range(16 * dj, 16 + dj):
                     low = np.uint32(bits[here, i - 16 * di, j - 16 * dj] if here >= 0 else 65535 * (here == -2))
-                    top = np.uint32(bits[above, i - 16 * di, j - 16 * dj] & 1 if above >= 0 else here * 0 + (above == -2))
+                    top = np.uint32(
+                        bits[above, i - 16 * di, j - 16 * dj] & 1 if above >= 0 else here * 0 + (above == -2)
+                    )
                     out[i, j] = low | top << np.uint32(16)
 
 

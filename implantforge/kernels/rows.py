@@ -1,7 +1,7 @@
 """Fields that are evaluated without Python: a short list of steps on a stack of rows, and meshing passes that run it.
 
 `steps` (m,2) int64 is an operation and where its numbers begin in `numbers`; `samples` holds all sampled arrays one
-after the other. Points come in chunks of at most 289, all steps are loops over the chunk. Operations, in the order of
+after the other. Points come in chunks of at most 256, all steps are loops over the chunk. Operations, in the order of
 geom/program.py: sphere, plane, box, cone, round_cone, torus, capsule, samples, periodic, add, negative, absolute, min,
 max, smooth_min, smooth_max, keep, load, enter, leave.
 """
@@ -172,6 +172,14 @@ def _leaf(op, p, samples, x, y, z, n, row, room, out):  # type: ignore[no-untype
 
 
 @helper
+def _change(op, p, a, n):  # type: ignore[no-untyped-def]
+    """a = a + p[0] (9), -a (10) or |a| (11)."""
+    add, turn = (p[0] if op == 9 else 0.0), (-1.0 if op == 10 else 1.0)
+    for i in range(n):
+        a[i] = abs(a[i]) if op == 11 else turn * a[i] + add
+
+
+@helper
 def _join(op, radius, a, b, n):  # type: ignore[no-untyped-def]
     """a = min (12), max (13), or their smooth forms (14, 15), of a and b."""
     if op == 12:
@@ -209,18 +217,8 @@ def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-u
             top += 1
             straight = row if level == 0 else 0
             _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], n, straight, room, stack[top])
-        elif op == 9:
-            a = stack[top]
-            for i in range(n):
-                a[i] += p[0]
-        elif op == 10:
-            a = stack[top]
-            for i in range(n):
-                a[i] = -a[i]
-        elif op == 11:
-            a = stack[top]
-            for i in range(n):
-                a[i] = abs(a[i])
+        elif op < 12:
+            _change(op, p, stack[top], n)
         elif op < 16:
             top -= 1
             _join(op, p[0], stack[top], stack[top + 1], n)
@@ -236,45 +234,28 @@ def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-u
             level -= 1
 
 
-@parallel_kernel
-def at_points(steps, numbers, samples, depth, points, out):  # type: ignore[no-untyped-def]
-    """out (n,) = field at points (n,3); depth (2,) = rows of stack and of nested poses the program needs."""
-    for c in prange((len(points) + 255) // 256):
-        stack, at, room = np.empty((depth[0], 289)), np.empty((depth[1], 3, 289)), np.empty((3, 130), np.float32)
-        first = np.int64(c) * 256
-        n = min(256, len(points) - first)
-        for i in range(n):
-            for a in range(3):
-                at[0, a, i] = points[first + i, a]
-        _run(steps, numbers, samples, at, 0, n, room, stack)
-        for i in range(n):
-            out[first + i] = stack[0, i]
-
-
 @helper
 def _range(op, p, a, b):  # type: ignore[no-untyped-def]
     """Applies a step that is no leaf to ranges a (2,) and, for a join, b (2,)."""
     if op == 9:
-        a[0] += p[0]
-        a[1] += p[0]
+        _change(op, p, a, 2)
     elif op == 10:
         a[0], a[1] = -a[1], -a[0]
     elif op == 11:
-        low = max(a[0], -a[1], 0.0)
-        a[0], a[1] = low, max(-a[0], a[1])
+        a[0], a[1] = max(a[0], -a[1], 0.0), max(-a[0], a[1])
     else:
         _join(op, p[0], a, b, 2)
 
 
 @helper
-def _drop(kept, a, b, count, first):  # type: ignore[no-untyped-def]
-    """Takes steps a..b out of kept (count steps), unless something they keep is loaded later; the new count."""
+def _drop(kept, a, b, count, more):  # type: ignore[no-untyped-def]
+    """Takes steps a..b and the last `more` out of kept, unless something they keep is loaded later; the new count."""
     for s in range(a, b):
         if kept[s, 0] == 16:
-            return count, False
+            return count
     for s in range(b, count):
-        kept[a + s - b, 0], kept[a + s - b, 1] = kept[s, 0], kept[s, 1]
-    return count - (b - a), True
+        kept[a + s - b] = kept[s]
+    return count - (b - a) - more
 
 
 @helper
@@ -302,15 +283,13 @@ def _pruned(steps, numbers, samples, depth, x, y, z, radius, kept):  # type: ign
         elif op < 16:
             top -= 1
             a, b = stack[top], stack[top + 1]
-            blend = p[0] if op > 13 else 0.0
+            blend = p[0] if op > 13 else 0.0  # smooth joins differ from plain ones within it
             first_wins = a[1] + blend < b[0] if op & 1 == 0 else a[0] > b[1] + blend
             second_wins = b[1] + blend < a[0] if op & 1 == 0 else b[0] > a[1] + blend
-            done = False
             if level == 0 and first_wins:
-                count, done = _drop(kept, begin[top + 1], count, count, 0)
+                count = _drop(kept, begin[top + 1], count, count, 0)
             elif level == 0 and second_wins:
-                count, done = _drop(kept, begin[top], begin[top + 1], count, 0)
-                count -= done  # the join itself
+                count = _drop(kept, begin[top], begin[top + 1], count, 1)
             _range(op, p, a, b)
         elif op == 16:
             stack[int(p[0])] = stack[top]
@@ -364,7 +343,7 @@ def near(steps, numbers, samples, depth, blocks, origin, h, out):  # type: ignor
             y = origin[1] + h * (blocks[b, 1] * 16 + j + 3.5)
             z = origin[2] + h * (blocks[b, 2] * 16 + 7.5)
             count, low, high = _pruned(steps, numbers, samples, depth, x, y, z, radius, kept)
-            if low > 0 or high < 0:
+            if low > 1.6 * h or high < -1.6 * h:
                 out[b, i : i + 8, j : j + 8] = 127 if low > 0 else -127
                 continue
             for u in range(i, i + 8, 2):
@@ -432,23 +411,16 @@ def _next_look(f, edge, i, halve, tolerance):  # type: ignore[no-untyped-def]
 @helper
 def _solve(steps, numbers, samples, h, edge, axis, n, at, room, stack):  # type: ignore[no-untyped-def]
     """Moves t = edge[3,:n] to the zero along each edge; edge rows: low end x y z, t, bracket lo, f, hi, f."""
-    for a in range(3):
-        at[0, a, :n] = edge[a, :n]
-    for i in range(n):
-        at[0, axis[i], i] += h * edge[3, i]
-    _run(steps, numbers, samples, at, 0, n, room, stack)
-    rows = np.empty(256, np.int64)
-    left = _first_look(stack[0], edge, n, rows)
-    look = 1
+    rows = np.arange(n)
+    left, look = n, 0
     while left and look < 8:
         for m in range(left):
             i = rows[m]
-            for a in range(3):
-                at[0, a, m] = edge[a, i]
+            at[0, 0, m], at[0, 1, m], at[0, 2, m] = edge[0, i], edge[1, i], edge[2, i]
             at[0, axis[i], m] += h * edge[3, i]
         _run(steps, numbers, samples, at, 0, left, room, stack)
-        kept = 0
-        for m in range(left):
+        kept = _first_look(stack[0], edge, n, rows) if look == 0 else 0
+        for m in range(left if look else 0):
             i = rows[m]
             rows[kept] = i
             kept += not _next_look(stack[0, m], edge, i, look > 1 and look % 2 == 0, 5e-3 * h)
@@ -466,18 +438,15 @@ def _write(edge, axis, n, h, margin, first, out):  # type: ignore[no-untyped-def
 
 @helper
 def _far_values(values, blocks, lookup, b, a, out):  # type: ignore[no-untyped-def]
-    """out (16,16) = first plane across axis a of the block above b; rows 0 where none is active (no edge crosses there)."""
+    """out (16,16) = first plane across axis a of the block above b; where none is active no edge crosses."""
     other = lookup[blocks[b, 0] + (a == 0), blocks[b, 1] + (a == 1), blocks[b, 2] + (a == 2)]
     for i in range(16):
         for j in range(16):
             if other < 0:
                 out[i, j] = 127 if other == -1 else -127
-            elif a == 0:
-                out[i, j] = values[other, 0, i, j]
-            elif a == 1:
-                out[i, j] = values[other, i, 0, j]
             else:
-                out[i, j] = values[other, i, j, 0]
+                u, v, w = (0, i, j) if a == 0 else ((i, 0, j) if a == 1 else (i, j, 0))
+                out[i, j] = values[other, u, v, w]
 
 
 @parallel_kernel
@@ -509,10 +478,8 @@ def vertices(steps, numbers, samples, depth, blocks, lookup, values, words, offs
                         k = lowest(left)
                         left &= left - np.uint32(1)
                         edge[0, n], edge[1, n], edge[2, n] = low[0] + h * i, low[1] + h * j, low[2] + h * k
-                        f, g = np.float64(row[k]), 0.0
-                        if a < 2:
-                            g = np.float64(ahead[k])
-                        else:
+                        f, g = np.float64(row[k]), np.float64(ahead[k])
+                        if a == 2:
                             g = np.float64(row[k + 1] if k < 15 else far[2, i, j])
                         edge[3, n] = f / (f - g)
                         edge[5, n], edge[7, n] = f * h / 80, g * h / 80

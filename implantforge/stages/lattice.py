@@ -283,7 +283,17 @@ def fill(design: Design, solved: SolvedLattice, *, min_feature_mm: float = 0.0, 
         return metal
 
     steepest = max(solid.lipschitz, porous.lipschitz, envelope.lipschitz, lattice.lipschitz)
-    return Field(evaluate, (solid | porous).bounds, steepest)
+    return Field(evaluate, (solid | porous).bounds, steepest, form=_filled(design, lattice, overlap_mm))
+
+
+def _filled(design: Design, lattice: Field, overlap_mm: float) -> Form | None:
+    """The form of fill: the struts' reach written out is min(region, max(core - overlap, envelope))."""
+    core, region, envelope, struts = (f.form for f in (design.solid, design.porous, design.envelope, lattice))
+    if core is None or region is None or envelope is None or struts is None:
+        return None
+    rooted = Form("max", (), (Form("add", (-overlap_mm,), (core,)), envelope))
+    reach = Form("min", (), (region, rooted))
+    return Form("min", (), (core, Form("smooth_max", (EDGE_MM,), (struts, reach))))
 
 
 def trim(mesh: Mesh) -> tuple[Mesh, dict[str, float]]:

@@ -1,0 +1,126 @@
+"""CT to labelled bones and surfaces, as a user does it: files out, files back in, the same twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from implantforge import cli
+from implantforge.core import Labels
+from implantforge.stages import labels as label_files
+from implantforge.stages import phantoms
+from implantforge.stages.meshfile import read_ply
+
+BONES = {"femur_left", "tibia_left", "fibula_left", "patella_left"}
+
+
+@pytest.fixture(scope="module")
+def knee(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, phantoms.Phantom]:
+    """A left knee as DICOM, and its truth."""
+    folder = tmp_path_factory.mktemp("knee")
+    made = phantoms.knee(2, spacing_mm=(1.0, 1.0, 1.0))
+    phantoms.write(made, folder)
+    return folder / "ct", made
+
+
+def run(capsys: pytest.CaptureFixture, *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        cli.main([*words, "--quiet"])
+    out = capsys.readouterr()
+    return int(done.value.code or 0), out.out, out.err
+
+
+@pytest.fixture(scope="module")
+def meshed(knee, tmp_path_factory) -> Path:
+    """Output of `mesh` with PLY surfaces, and a label map from `segment` beside it."""
+    folder = tmp_path_factory.mktemp("meshed")
+    for words in (["mesh", str(knee[0]), "--out", str(folder / "m"), "--format", "ply", "--picture", str(folder / "m.png")],
+                  ["segment", str(knee[0]), "--out", str(folder / "l.seg.nrrd")]):  # fmt: skip
+        with pytest.raises(SystemExit) as done:
+            cli.main([*words, "--quiet"])
+        assert not done.value.code
+    return folder
+
+
+def dice(one: Labels, two: Labels, name: str) -> float:
+    a, b = one.mask(name), two.mask(name)
+    return float(2.0 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def test_labels_follow_the_surfaces(knee, meshed: Path) -> None:
+    found = label_files.read(meshed / "l.seg.nrrd")
+    assert set(found.names) == BONES
+    for name in ("femur_left", "tibia_left"):
+        assert dice(found, knee[1].labels, name) > 0.98
+    for name in BONES:
+        assert dice(found, knee[1].labels, name) > 0.95
+
+
+def test_meshes_say_what_they_are(knee, meshed: Path) -> None:
+    page = json.loads((meshed / "m" / "mesh.json").read_text())
+    assert set(page["meshes"]) == BONES
+    for name, row in page["meshes"].items():
+        mesh, sigma = read_ply(meshed / "m" / row["file"])
+        assert sigma is not None
+        assert np.median(sigma) == pytest.approx(row["sigma_median_mm"], abs=1e-3)
+        assert mesh.volume_mm3 == pytest.approx(row["volume_mm3"], rel=1e-4)
+        assert row["watertight"]
+        assert row["simplification_bound_mm"] <= 0.03
+        body = trimesh.load(meshed / "m" / row["file"], process=False)  # an independent reader
+        assert body.is_watertight, name
+        true = knee[1].meshes[name]
+        top, bottom = knee[1].volume.grid.to_patient(np.array([[0, 0, 0], np.array(knee[1].volume.hu.shape) - 1.0]))[
+            :, 2
+        ]
+        inner = (mesh.vertices[:, 2] > min(top, bottom) + 4) & (mesh.vertices[:, 2] < max(top, bottom) - 4)
+        surface = trimesh.Trimesh(true.vertices, true.faces, process=False)
+        off = np.abs(trimesh.proximity.signed_distance(surface, mesh.vertices[inner][::97]))
+        assert off.mean() < 0.15, name
+    assert (meshed / "m.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".dcm"])
+def test_a_label_map_comes_back_in_place_of_our_own(knee, meshed: Path, suffix: str, tmp_path: Path, capsys) -> None:
+    from implantforge.pipeline import imaging
+
+    found = label_files.read(meshed / "l.seg.nrrd")
+    imaging.write_labels(found, tmp_path / f"given{suffix}")
+    code, out, err = run(capsys, "mesh", str(knee[0]), "--labels", str(tmp_path / f"given{suffix}"),
+                         "--out", str(tmp_path / "m"), "--json")  # fmt: skip
+    assert code == 0, err
+    page = json.loads(out)
+    assert set(page["bones"]) == BONES
+    ours = json.loads((meshed / "m" / "mesh.json").read_text())["meshes"]
+    for name in BONES:
+        assert page["bones"][name]["volume_mm3"] == pytest.approx(ours[name]["volume_mm3"], rel=0.01)
+        assert (tmp_path / "m" / f"{name}.stl").is_file()
+
+
+def test_the_same_scan_gives_the_same_bytes(knee, meshed: Path, tmp_path: Path, capsys) -> None:
+    code, _, err = run(capsys, "segment", str(knee[0]), "--out", str(tmp_path / "l.seg.nrrd"))
+    assert code == 0, err
+    assert (tmp_path / "l.seg.nrrd").read_bytes() == (meshed / "l.seg.nrrd").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["segment", "CT", "--out", "x.png"], "x.png"),
+        (["segment", "CT", "--out", "nowhere/x.nii.gz"], "nowhere"),
+        (["segment", "missing", "--out", "x.nii.gz"], "missing does not exist"),
+        (["segment", "CT", "--out", "x.nii.gz", "--region", "hip"], "no femur"),
+        (["segment", "CT", "--out", "x.nii.gz", "--picture", "x.jpg"], ".png"),
+        (["mesh", "CT", "--labels", "missing.nrrd", "--out", "m"], "missing.nrrd does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(knee, words, said, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *[str(knee[0]) if word == "CT" else word for word in words])
+    assert code == 2
+    assert err.count("\n") == 1 and said in err
+    assert not out
+    assert not list(tmp_path.iterdir())
