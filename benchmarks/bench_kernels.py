@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from implantforge.core import Mesh
-from implantforge.geom import inside, measure, meshing, shapes
-from implantforge.kernels import loft, polygonise, scan, thickness, topology, tpms, trilinear
+from implantforge.core import Lattice, Mesh
+from implantforge.geom import inside, measure, meshing, program, shapes
+from implantforge.kernels import flying, loft, polygonise, rows, scan, thickness, topology, tpms, trilinear
 from implantforge.kernels.mc_table import case_table, edge_corners
+from implantforge.stages import lattice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import reference
@@ -385,12 +386,13 @@ class BadEdges(_Kernel):
         return abs(float(result) - self.truth)
 
 
-class Polygonise(_Kernel):
+class Mesher(_Kernel):
     """The mesher's kernels one by one, on a gyroid sheet of 8 mm at h 0.1 (580,000 triangles); error: largest
-    difference from the twin, in the output's own unit (mm, samples, counts)."""
+    difference from the twin, in the output's own unit (mm, samples, counts; near and vertices are against the field read
+    plainly, in h / 80 and mm)."""
 
-    params = (("count_points", "list_points", "share_samples", "count_surface", "edge_vertices", "faces",
-               "edge_points", "tighten"), ("numpy", "kernel"))  # fmt: skip
+    params = (("ranges", "near", "pack_signs", "count", "edges", "faces", "vertices", "extent", "edge_points",
+               "tighten"), ("numpy", "kernel"))  # fmt: skip
     param_names = ("kernel", "method")
     unit = "1"
     sizes = (1, 8)
@@ -408,75 +410,90 @@ class Polygonise(_Kernel):
         return max(float(np.abs(a.astype(float) - b).max()) for a, b in pairs)
 
     def blocks_of(self, size: float) -> None:
-        """Samples, words and crossed edges of the sheet."""
-        sheet = shapes.box((0, 0, 0), (size,) * 3)
-
-        def evaluate(p: NDArray) -> NDArray:
-            out = np.abs(filled(tpms.tpms_level, len(p), 0, 1.5, np.ascontiguousarray(p, np.float64))) - 0.9
-            return np.maximum(0.24 * out, sheet.evaluate(p))
-
-        body = meshing.Field(evaluate, sheet.bounds, 1.8)
-        self.blocks = meshing._active(body, body.bounds, 0.1)
-        self.given = (self.blocks.coords, self.blocks.lookup, 8)
+        """Near values, words and crossed edges of the sheet."""
+        region = shapes.box((0, 0, 0), (size,) * 3)
+        sheet = lattice.field(lattice.solve(Lattice("gyroid", "sheet", 1.5, wall_mm=0.3)), region.bounds)
+        self.body = sheet & region
+        self.plan = program.program(self.body.form)
+        self.blocks = meshing._active(self.body, self.body.evaluate, self.plan, region.bounds, 0.1)
+        self.at = (self.blocks.coords, self.blocks.lookup)
         self.place = (self.blocks.origin_mm, 0.1)
-        self.values = meshing._sample(body, self.blocks, None)
-        self.tables = (*case_table(), edge_corners())
-        self.words, counts = reference.count_surface(self.values, self.tables[0])
-        self.offsets, self.face_offsets = (np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
-        self.axis, self.ends, self.low = reference.edge_vertices(self.blocks.coords, self.values, *self.place)
-        self.t = self.ends[:, 0] / (self.ends[:, 0] - self.ends[:, 1])
+        points = reference.block_points(self.blocks.coords, 16, *self.place)
+        self.points = points[:, :16, :16, :16].reshape(-1, 3)
+        self.bits, self.values = meshing._signs(self.body.evaluate, self.plan, self.blocks)
+        self.tri_count, self.table = case_table()
+        self.words, counts = np.empty((*self.bits.shape, 4), np.uint16), np.empty((len(self.bits), 2), np.int64)
+        flying.count(self.bits, *self.at, self.tri_count, self.words, counts)
+        self.starts = tuple(np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
+        n = int(self.starts[0][-1])
+        self.axis, self.low = np.empty(n, np.uint8), np.empty((n, 3))
+        flying.edges(
+            self.blocks.coords, self.words, 0, len(self.bits), self.starts[0], *self.place, self.axis, self.low
+        )
+        self.t = np.random.default_rng(6).uniform(0.1, 0.9, n)
+        self.samples = self.plan.evaluate(points.reshape(-1, 3)).astype(np.float32).reshape(-1, 17, 17, 17)
 
-    def count_points(self) -> tuple[Work, Work]:
-        n = len(self.blocks.coords)
-        return (lambda: reference.own_samples(*self.given).reshape(n, -1).sum(axis=1),
-                lambda: filled(polygonise.count_points, n, *self.given, dtype=np.int64))  # fmt: skip
+    def ranges(self) -> tuple[Work, Work]:
+        return lambda: self.body.evaluate(self.points), lambda: self.plan.evaluate(self.points)
 
-    def list_points(self) -> tuple[Work, Work]:
-        mine = reference.own_samples(*self.given)
-        offsets = np.concatenate([[0], np.cumsum(mine.reshape(len(mine), -1).sum(axis=1))])
+    def near(self) -> tuple[Work, Work]:
+        given = (*self.plan.arrays, self.blocks.coords, *self.place)
+        return (lambda: reference.near_values(self.body.evaluate(self.points), 0.1).reshape(self.values.shape),
+                lambda: filled(rows.near, self.values.shape, *given, dtype=np.int8))  # fmt: skip
 
-        def plain() -> tuple[NDArray, NDArray]:
-            mine = reference.own_samples(*self.given)
-            return np.flatnonzero(mine), reference.block_points(self.blocks.coords, 8, *self.place)[mine]
+    def pack_signs(self) -> tuple[Work, Work]:
+        return (lambda: reference.pack_signs(self.values),
+                lambda: filled(flying.pack_signs, self.bits.shape, self.values, dtype=np.uint16))  # fmt: skip
 
-        def kernel() -> tuple[NDArray, NDArray]:
-            slots, points = np.empty(offsets[-1], np.int64), np.empty((offsets[-1], 3))
-            polygonise.list_points(*self.given, 0, len(mine), offsets, *self.place, slots, points)
-            return slots, points
+    def count(self) -> tuple[Work, Work]:
+        def kernel() -> NDArray:
+            words, counts = np.empty_like(self.words), np.empty((len(self.words), 2), np.int64)
+            flying.count(self.bits, *self.at, self.tri_count, words, counts)
+            return counts
+
+        return lambda: reference.count_surface(self.samples, self.tri_count)[1], kernel
+
+    def edges(self) -> tuple[Work, Work]:
+        def kernel() -> NDArray:
+            axis, low = np.empty_like(self.axis), np.empty_like(self.low)
+            flying.edges(self.blocks.coords, self.words, 0, len(self.bits), self.starts[0], *self.place, axis, low)
+            return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
+
+        def plain() -> NDArray:
+            axis, _, low = reference.edge_vertices(self.blocks.coords, self.samples, *self.place)
+            return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
 
         return plain, kernel
 
-    def share_samples(self) -> tuple[Work, Work]:
-        def kernel() -> NDArray:
-            polygonise.share_samples(*self.given, self.values)
-            return self.values
-
-        return lambda: reference.share_samples(*self.given, self.values), kernel
-
-    def count_surface(self) -> tuple[Work, Work]:
-        def kernel() -> tuple[NDArray, NDArray]:
-            words, counts = np.empty_like(self.words), np.empty((len(self.words), 2), np.int64)
-            polygonise.count_surface(self.values, self.tables[0], words, counts)
-            return words, counts
-
-        return lambda: reference.count_surface(self.values, self.tables[0]), kernel
-
-    def edge_vertices(self) -> tuple[Work, Work]:
-        def kernel() -> tuple[NDArray, ...]:
-            n = int(self.offsets[-1])
-            axis, ends, low = np.empty(n, np.uint8), np.empty((n, 2)), np.empty((n, 3))
-            polygonise.edge_vertices(self.blocks.coords, self.values, self.words, 0, len(self.words), self.offsets,
-                                     *self.place, axis, ends, low)  # fmt: skip
-            return axis, ends, low
-
-        return lambda: reference.edge_vertices(self.blocks.coords, self.values, *self.place), kernel
-
     def faces(self) -> tuple[Work, Work]:
-        blocks, lookup = self.given[:2]
-        shape = (int(self.face_offsets[-1]), 3)
-        given = (blocks, lookup, self.values, self.words, self.tables, self.offsets, self.face_offsets)
-        return (lambda: reference.block_faces(blocks, lookup, self.values, self.tables),
-                lambda: filled(polygonise.faces, shape, *given, dtype=np.int32))  # fmt: skip
+        tables = (self.tri_count, np.ascontiguousarray(self.table.reshape(256, -1)))
+        given = (self.bits, self.words, *self.at, tables, *self.starts)
+        shape = (int(self.starts[1][-1]), 3)
+        full = (self.tri_count, self.table, edge_corners())
+
+        def plain() -> NDArray:
+            axis, _, low = reference.edge_vertices(self.blocks.coords, self.samples, *self.place)
+            mine, theirs = (np.lexsort((*np.rint(p / 0.05).T, a)) for p, a in ((self.low, self.axis), (low, axis)))
+            renumber = np.empty(len(mine), np.int64)
+            renumber[theirs] = mine
+            return renumber[reference.block_faces(*self.at, self.samples, full)]
+
+        return plain, lambda: filled(flying.faces, shape, *given, dtype=np.int32)
+
+    def vertices(self) -> tuple[Work, Work]:
+        given = (*self.plan.arrays, *self.at, self.values, self.words, self.starts[0], (*self.place, 0.01))
+
+        def plain() -> NDArray:
+            return meshing._placed(self.plan.evaluate, self.blocks, self.words, 0, len(self.bits), self.starts[0])
+
+        return plain, lambda: filled(rows.vertices, self.low.shape, *given)
+
+    def extent(self) -> tuple[Work, Work]:
+        def kernel() -> NDArray:
+            found = filled(flying.extent, (-(-len(self.low) // 65536), 2, 3), self.low)
+            return np.array([found[:, 0].min(axis=0), found[:, 1].max(axis=0)])
+
+        return lambda: np.array([self.low.min(axis=0), self.low.max(axis=0)]), kernel
 
     def edge_points(self) -> tuple[Work, Work]:
         given = (self.low, self.axis, 0.1, self.t)
@@ -485,11 +502,11 @@ class Polygonise(_Kernel):
 
     def tighten(self) -> tuple[Work, Work]:
         found = np.random.default_rng(5).normal(size=len(self.t)) * 1e-3
-        bracket = np.tile([0.0, 1.0], (len(found), 1))
+        bracket, ends = np.tile([0.0, 1.0], (len(found), 1)), np.stack([-self.t, 1 - self.t], axis=1) / 10
 
         def kernel() -> tuple[NDArray, ...]:
-            inner, ends, t = bracket.copy(), self.ends.copy(), self.t.copy()
-            polygonise.tighten(found, False, 5e-4, inner, ends, t)
-            return inner, ends, t
+            inner, outer, t = bracket.copy(), ends.copy(), self.t.copy()
+            polygonise.tighten(found, False, 5e-4, inner, outer, t)
+            return inner, outer, t
 
-        return lambda: reference.tighten(found, False, 5e-4, bracket, self.ends, self.t), kernel
+        return lambda: reference.tighten(found, False, 5e-4, bracket, ends, self.t), kernel

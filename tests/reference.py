@@ -421,3 +421,21 @@ def crossing_pairs(points: Array, faces: NDArray[np.int32]) -> set[tuple[int, in
                     if u >= 0 and v >= 0 and u + v <= 1 and 0 <= w <= 1:
                         out.add((f, g))
     return out
+
+
+def near_values(values: Array, h: float) -> NDArray[np.int64]:
+    """values in h / 80, at most 127, sign kept where they round to 0."""
+    size = np.clip(np.abs(values) * 80 / h, 1, 127).astype(np.int64)
+    return np.where(values < 0, -size, size)
+
+
+def pack_signs(values: NDArray) -> NDArray[np.int64]:
+    """16 signs along the last axis as one word, the first at the lowest bit."""
+    return ((values < 0) << np.arange(16)).sum(axis=-1)
+
+
+def rows_before(words: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Set bits of words[b,:,:,:3] in the rows of the block before each row."""
+    bits = np.unpackbits(np.ascontiguousarray(words[..., :3]).view(np.uint8), axis=-1).sum(axis=-1, dtype=np.int64)
+    before = np.cumsum(bits.reshape(len(words), -1), axis=1) - bits.reshape(len(words), -1)
+    return before.reshape(words.shape[:3])

@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from implantforge.core import Mesh
-from implantforge.geom import measure, meshing, shapes
+from implantforge.core import Field, Lattice, Mesh, Pose
+from implantforge.geom import measure, meshing, program, shapes
 from implantforge.geom.inside import inside
+from implantforge.kernels import flying, rows, scan, thickness, topology
 from implantforge.kernels import polygonise as blocks_of
-from implantforge.kernels import scan, thickness, topology
 from implantforge.kernels.loft import loft_distance
 from implantforge.kernels.mc_table import case_table, edge_corners
 from implantforge.kernels.tpms import tpms_distance, tpms_level
 from implantforge.kernels.trilinear import trilinear, trilinear_few
+from implantforge.stages import lattice
 
 KINDS = ("gyroid", "diamond", "primitive", "iwp")
 
@@ -148,53 +150,100 @@ def test_topology_twins() -> None:
     assert (ends == np.roll(mesh.faces, -1, axis=1).ravel()[heads]).all()
 
 
-def sampled_blocks() -> tuple[meshing._Blocks, NDArray[np.float32], NDArray[np.float32]]:
-    """Active blocks of a torus, their samples as evaluated, and with the shared ones copied."""
-    body = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.5)
-    blocks = meshing._active(body, body.bounds, 0.4)
-    alone = body.evaluate(reference.block_points(blocks.coords, 8, blocks.origin_mm, 0.4).reshape(-1, 3))
-    side = (len(blocks.coords), 9, 9, 9)
-    return blocks, alone.astype(np.float32).reshape(side), meshing._sample(body, blocks, None)
+def signed_blocks() -> tuple[meshing._Blocks, program.Program, NDArray[np.float64], NDArray[np.int8]]:
+    """Active blocks of a body that meets every kind of step, its program, its samples and those near to it."""
+    body = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.5) - shapes.box((5, 0, 0), (3, 4, 5))
+    plan = program.program(body.form)
+    blocks = meshing._active(body, body.evaluate, plan, body.bounds, 0.4)
+    values = body.evaluate(reference.block_points(blocks.coords, 16, blocks.origin_mm, 0.4).reshape(-1, 3))
+    near = np.empty((len(blocks.coords), 16, 16, 16), np.int8)
+    rows.near(*plan.arrays, blocks.coords, blocks.origin_mm, 0.4, near)
+    return blocks, plan, values.reshape(-1, 17, 17, 17), near
 
 
-def test_sampling_twins() -> None:
-    blocks, alone, values = sampled_blocks()
-    given = (blocks.coords, blocks.lookup, 8)
-    mine = reference.own_samples(*given)
-    counts = np.empty(len(mine), np.int64)
-    blocks_of.count_points(*given, counts)
-    assert (counts == mine.reshape(len(mine), -1).sum(axis=1)).all()
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    slots, points = np.empty(offsets[-1], np.int64), np.empty((offsets[-1], 3))
-    blocks_of.list_points(*given, 0, len(mine), offsets, blocks.origin_mm, blocks.h_mm, slots, points)
-    assert (slots == np.flatnonzero(mine)).all()
-    assert np.allclose(points, reference.block_points(blocks.coords, 8, blocks.origin_mm, 0.4)[mine], atol=1e-12)
-    torn = np.where(mine, alone, np.float32(99))
-    assert (reference.share_samples(*given, torn) == values).all()
-    blocks_of.share_samples(*given, torn)
-    assert (torn == values).all()
-    assert np.allclose(values, alone, atol=1e-5)
+def test_near_and_sign_twins() -> None:
+    _, _, values, near = signed_blocks()
+    want = reference.near_values(values[:, :16, :16, :16], 0.4)
+    # what lies far from the surface in a whole brick is not looked at
+    close = np.abs(want) < 127
+    assert close.sum() > 5000
+    assert (np.abs(near.astype(int) - want)[close] <= 1).all()
+    assert (np.sign(near) == np.sign(want)).all()
+    bits = np.empty(near.shape[:3], np.uint16)
+    flying.pack_signs(near, bits)
+    assert (bits == reference.pack_signs(near)).all()
 
 
 def test_surface_twins() -> None:
-    blocks, _, values = sampled_blocks()
-    tables = (*case_table(), edge_corners())
-    words, counts = np.empty(values[:, 1:, 1:, 1:].shape, np.uint16), np.empty((len(values), 2), np.int64)
-    blocks_of.count_surface(values, tables[0], words, counts)
-    want_words, want_counts = reference.count_surface(values, tables[0])
-    assert (words == want_words).all()
-    assert (counts == want_counts).all()
+    blocks, plan, values, near = signed_blocks()
+    bits, words = np.empty(near.shape[:3], np.uint16), np.empty((*near.shape[:3], 4), np.uint16)
+    flying.pack_signs(near, bits)
+    tri_count, table = case_table()
+    counts = np.empty((len(bits), 2), np.int64)
+    flying.count(bits, blocks.coords, blocks.lookup, tri_count, words, counts)
+    float_values = values.astype(np.float32)
+    assert (counts == reference.count_surface(float_values, tri_count)[1]).all()
     vertices, triangles = (np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
-    axis, ends, low = np.empty(vertices[-1], np.uint8), np.empty((vertices[-1], 2)), np.empty((vertices[-1], 3))
+    assert (words[..., 3] == reference.rows_before(words)).all()
+    axis, low = np.empty(vertices[-1], np.uint8), np.empty((vertices[-1], 3))
     at = (blocks.origin_mm, blocks.h_mm)
-    blocks_of.edge_vertices(blocks.coords, values, words, 0, len(values), vertices, *at, axis, ends, low)
-    want_axis, want_ends, want_low = reference.edge_vertices(blocks.coords, values, *at)
-    assert (axis == want_axis).all()
-    assert (ends == want_ends).all()
-    assert np.allclose(low, want_low, atol=1e-12)
+    flying.edges(blocks.coords, words, 0, len(bits), vertices, *at, axis, low)
+    want_axis, want_ends, want_low = reference.edge_vertices(blocks.coords, float_values, *at)
+    mine, theirs = (np.lexsort((*np.rint(p / 0.1).T, a)) for p, a in ((low, axis), (want_low, want_axis)))
+    assert (axis[mine] == want_axis[theirs]).all()
+    assert np.allclose(low[mine], want_low[theirs], atol=1e-12)
+    renumber = np.empty(len(mine), np.int64)
+    renumber[theirs] = mine
     faces = np.empty((triangles[-1], 3), np.int32)
-    blocks_of.faces(blocks.coords, blocks.lookup, values, words, tables, vertices, triangles, faces)
-    assert (faces == reference.block_faces(blocks.coords, blocks.lookup, values, tables)).all()
+    flying.faces(
+        bits, words, blocks.coords, blocks.lookup, (tri_count, table.reshape(256, -1)), vertices, triangles, faces
+    )
+    tables = (tri_count, table, edge_corners())
+    assert (faces == renumber[reference.block_faces(blocks.coords, blocks.lookup, float_values, tables)]).all()
+    out, ends = np.empty((vertices[-1], 3)), np.empty((-(-int(vertices[-1]) // 65536), 2, 3))
+    rows.vertices(*plan.arrays, blocks.coords, blocks.lookup, near, words, vertices, (*at, 0.01), out)
+    t = want_ends[:, 0] / (want_ends[:, 0] - want_ends[:, 1])
+    linear = reference.edge_points(want_low, want_axis, 0.4, t)
+    assert np.abs(plan.evaluate(out)).max() < 0.011 * 0.4
+    assert np.median(np.abs(out[mine] - linear[theirs]).max(axis=1)) < 0.01
+    flying.extent(out, ends)
+    assert (ends[:, 0].min(axis=0) == out.min(axis=0)).all()
+    assert (ends[:, 1].max(axis=0) == out.max(axis=0)).all()
+
+
+def any_field(rng: np.random.Generator, sheet: Field, grid: Field) -> Field:
+    """A body that uses every step, placed at random."""
+    a, b, c = rng.uniform(-3, 3, (3, 3))
+    r, s = rng.uniform(1, 3, 2)
+    solid = shapes.smooth_union(shapes.sphere(a, r), shapes.round_cone(b, c, r, s), 1.0) | shapes.capsule(a, c, s)
+    solid = shapes.smooth_intersection(solid, shapes.half_space(b, rng.normal(size=3)), 0.7)
+    solid = solid | (shapes.frustum(b, a, r, s) - shapes.torus(c, b, 2 * r, s).offset(0.3))
+    placed = shapes.box(a, (2 * r, s, r)).moved(Pose(Rotation.random(random_state=7).as_matrix(), c))
+    return (solid - placed.moved(Pose(origin_mm=b))) & (sheet | grid.moved(Pose(origin_mm=a)) | placed)
+
+
+def test_programs_agree_with_their_fields() -> None:
+    """At random points, and never outside the bounds given for the balls around them."""
+    rng = np.random.default_rng(9)
+    sheet = lattice.field(
+        lattice.solve(Lattice("gyroid", "sheet", 1.5, wall_mm=0.3)), np.array([[-9.0] * 3, [9.0] * 3])
+    )
+    grid = shapes.sampled(shapes.sphere((0, 0, 0), 2.0), 0.5)
+    for _ in range(6):
+        body = any_field(rng, sheet, grid)
+        plan = program.program(body.form)
+        p = rng.uniform(-6, 6, (4000, 3))
+        got, want = plan.evaluate(p), body.evaluate(p)
+        near = np.abs(want) < 0.06  # the sheet is cut off a little farther out
+        # near the middle of a pore the walk and its table may see different sides
+        assert np.mean(np.abs(got - want) < 2e-3) > 0.98
+        assert np.percentile(np.abs(got - want)[near], 98) < 2e-3
+        bounds = plan.ranges(p[:200], 0.3)
+        step = rng.normal(size=(50, 200, 3))
+        step *= 0.3 / np.linalg.norm(step, axis=2, keepdims=True)
+        around = plan.evaluate((p[:200] + step).reshape(-1, 3)).reshape(50, 200)
+        assert (around >= bounds[:, 0] - 1e-9).all()
+        assert (around <= bounds[:, 1] + 1e-9).all()
 
 
 @pytest.mark.parametrize("halve", [False, True])

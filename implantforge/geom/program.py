@@ -114,5 +114,7 @@ def program(form: Form) -> Program:
         flat += [numbers[0] + written.highest] if step in ("keep", "load") else numbers
     arrays = [s.reshape(-1) for s in written.samples]
     samples = arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(1, np.float32), *arrays])[1:]
+    samples = np.ascontiguousarray(samples).view()
+    samples.setflags(write=False)  # one type of array: the kernels are compiled once
     depth = np.array([written.highest + len(written.slots), written.poses + 1])
-    return Program(steps, np.array([*flat, 0.0]), np.ascontiguousarray(samples), depth)
+    return Program(steps, np.array([*flat, 0.0]), samples, depth)
