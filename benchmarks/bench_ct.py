@@ -90,20 +90,24 @@ def _child(route: str, folder: Path) -> None:
 
 
 def _error(found: dict[str, Any], route: str, truth: Any, name: str, low: float) -> float:
-    """Mean distance (mm) from the bone's true outer surface to the nearest surface that was made: of the bone itself
-    when the route knows bones, of any piece when it does not."""
+    """Mean distance (mm) from the bone's true outer surface to the nearest surface that was made (to the plane of the
+    nearest of its samples): of the bone itself when the route knows bones, of any piece when it does not."""
     import trimesh
     from scipy.spatial import cKDTree
 
     made = [found[name]] if route == "ours" else list(found.values())
-    samples = []
+    points, normals = [], []
     for vertices, faces in made:
         body = trimesh.Trimesh(vertices, faces, process=False)
-        samples.append(trimesh.sample.sample_surface(body, 1_500_000, seed=0)[0])
+        at, face = trimesh.sample.sample_surface(body, 1_000_000, seed=0)
+        points.append(at)
+        normals.append(body.face_normals[face])
     true = trimesh.Trimesh(truth[f"{name}_v"], truth[f"{name}_f"], process=False)
     at = trimesh.sample.sample_surface(true, 40_000, seed=1)[0]
     at = at[at[:, 2] > low]
-    return float(cKDTree(np.concatenate(samples)).query(at)[0].mean())
+    cloud = np.concatenate(points)
+    near = cKDTree(cloud).query(at)[1]
+    return float(np.abs(np.einsum("ij,ij->i", at - cloud[near], np.concatenate(normals)[near])).mean())
 
 
 class CtToSurfaces:

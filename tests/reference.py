@@ -20,6 +20,17 @@ def tpms_level(kind: str, cell: float, points: Array) -> Array:
         return sin(x) * sin(y) * sin(z) + sin(x) * cos(y) * cos(z) + cos(x) * sin(y) * cos(z) + cos(x) * cos(y) * sin(z)
     if kind == "primitive":
         return cos(x) + cos(y) + cos(z)
+    if kind == "neovius":
+        return 3 * (cos(x) + cos(y) + cos(z)) + 4 * cos(x) * cos(y) * cos(z)
+    pairs = cos(2 * x) * cos(2 * y) + cos(2 * y) * cos(2 * z) + cos(2 * z) * cos(2 * x)
+    if kind == "frd":
+        return 4 * cos(x) * cos(y) * cos(z) - pairs
+    if kind == "lidinoid":
+        turns = sin(2 * x) * cos(y) * sin(z) + sin(2 * y) * cos(z) * sin(x) + sin(2 * z) * cos(x) * sin(y)
+        return 0.5 * turns - 0.5 * pairs + 0.15
+    if kind == "splitp":
+        turns = sin(2 * x) * sin(z) * cos(y) + sin(2 * y) * sin(x) * cos(z) + sin(2 * z) * sin(y) * cos(x)
+        return 1.1 * turns - 0.2 * pairs - 0.4 * (cos(2 * x) + cos(2 * y) + cos(2 * z))
     return 2 * (cos(x) * cos(y) + cos(y) * cos(z) + cos(z) * cos(x)) - (cos(2 * x) + cos(2 * y) + cos(2 * z))
 
 

@@ -1,6 +1,7 @@
 """Triply periodic surfaces: values, gradients, and true distance in mm by Newton steps to the surface.
 
-kind 0 gyroid, 1 diamond, 2 primitive, 3 I-WP (the order of LATTICES in stages/lattice). Phases are 2 pi x / cell.
+kind 0 gyroid, 1 diamond, 2 primitive, 3 I-WP, 4 Neovius, 5 F-RD, 6 Lidinoid, 7 split P (the order of KINDS in
+stages/lattice). Phases are 2 pi x / cell. Equations in their usual level-set form (Gandy et al. 2001; Fisher et al. 2023).
 """
 
 import numpy as np
@@ -23,6 +24,37 @@ def _sin_cos(x):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _double(kind, sx, cx, sy, cy, sz, cz):  # type: ignore[no-untyped-def]
+    """f and its gradient for the kinds with products of three or with double angles."""
+    # double angles and their derivatives by the single phase
+    s2x, c2x, s2y, c2y, s2z, c2z = 2 * sx * cx, 1 - 2 * sx * sx, 2 * sy * cy, 1 - 2 * sy * sy, 2 * sz * cz, 1 - 2 * sz * sz
+    pairs = c2x * c2y + c2y * c2z + c2z * c2x
+    px, py, pz = -2 * s2x * (c2y + c2z), -2 * s2y * (c2x + c2z), -2 * s2z * (c2x + c2y)
+    if kind == 4:
+        return (
+            3 * (cx + cy + cz) + 4 * cx * cy * cz,
+            -sx * (3 + 4 * cy * cz),
+            -sy * (3 + 4 * cx * cz),
+            -sz * (3 + 4 * cx * cy),
+        )
+    if kind == 5:
+        return 4 * cx * cy * cz - pairs, -4 * sx * cy * cz - px, -4 * cx * sy * cz - py, -4 * cx * cy * sz - pz
+    # sin 2x cos y sin z + sin 2y cos z sin x + sin 2z cos x sin y
+    turns = s2x * cy * sz + s2y * cz * sx + s2z * cx * sy
+    tx = 2 * c2x * cy * sz + s2y * cz * cx - s2z * sx * sy
+    ty = -s2x * sy * sz + 2 * c2y * cz * sx + s2z * cx * cy
+    tz = s2x * cy * cz - s2y * sz * sx + 2 * c2z * cx * sy
+    if kind == 6:
+        return 0.5 * (turns - pairs) + 0.15, 0.5 * (tx - px), 0.5 * (ty - py), 0.5 * (tz - pz)
+    return (
+        1.1 * turns - 0.2 * pairs - 0.4 * (c2x + c2y + c2z),
+        1.1 * tx - 0.2 * px + 0.8 * s2x,
+        1.1 * ty - 0.2 * py + 0.8 * s2y,
+        1.1 * tz - 0.2 * pz + 0.8 * s2z,
+    )
+
+
+@helper
 def _level(kind, x, y, z):  # type: ignore[no-untyped-def]
     """f and its gradient by phase, at phases (x,y,z)."""
     sx, cx = _sin_cos(x)
@@ -40,6 +72,8 @@ def _level(kind, x, y, z):  # type: ignore[no-untyped-def]
         )
     if kind == 2:
         return cx + cy + cz, -sx, -sy, -sz
+    if kind > 3:
+        return _double(kind, sx, cx, sy, cy, sz, cz)
     return (
         2 * (cx * cy + cy * cz + cz * cx) - 2 * (cx * cx + cy * cy + cz * cz) + 3,
         -2 * sx * (cy + cz) + 4 * sx * cx,

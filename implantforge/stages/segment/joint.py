@@ -46,13 +46,13 @@ class JointSpace:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What the rays show: edge_mm and valley_mm (n,) radii, floor_hu (n,) of the valley, weight (n,) 0..1 of it, soft_mm
-    (2, n), closed (n,) bone all along."""
+    """What the rays show: edge_mm and valley_mm (n,) radii, weight (n,) 0..1 of a valley before bone, free (n,) leaves the
+    head into soft tissue, bone beyond or not, soft_mm (2, n), closed (n,) bone all along."""
 
     edge_mm: Array
     valley_mm: Array
-    floor_hu: Array
     weight: Array
+    free: NDArray[np.bool_]
     soft_mm: Array
     closed: NDArray[np.bool_]
 
@@ -70,7 +70,7 @@ def joint_space(smooth: NDArray[np.float32], spacing_mm: Array, head: Head, late
         head = _sphere(head, rays, found, away)
     found = _read(smooth, spacing_mm, head, rays)
     edge, weight = _head_edge(found, away, head.radius_mm, bend)
-    clear = weight > 0.2
+    clear = (weight > 0.2) & (found.weight > 0.2)
     fused = _bone_outside(smooth, spacing_mm, head, rays, edge) & (rays @ neck < np.cos(np.radians(FUSED_DEG)))
     covered = _closed((clear & away) | fused, rays, tree) & away
     # rays that show neither a valley nor bone beyond look past the socket: nothing of the head may lie outside there
@@ -114,7 +114,8 @@ def _read(smooth: NDArray[np.float32], spacing_mm: Array, head: Head, rays: Arra
     depth = 1.0 - (floor[:, 0] - SOFT_HU) / np.maximum(peak[:, 0] - SOFT_HU, 1.0)
     weight = np.where(seen, np.clip(depth, 0.0, 1.0), 0.0)
     soft = _soft_run(profile, radii, valley, weight > 0)
-    return _Read(edge, radii[valley], floor[:, 0], weight, soft, (profile > BONE_HU).all(axis=1))
+    free = (peak[:, 0] > BONE_HU) & (floor[:, 0] < SOFT_HU)
+    return _Read(edge, radii[valley], weight, free, soft, (profile > BONE_HU).all(axis=1))
 
 
 def _bone_outside(
@@ -154,7 +155,7 @@ def neck_side(smooth: NDArray[np.float32], spacing_mm: Array, head: Head) -> flo
 
 def _sphere(head: Head, rays: Array, found: _Read, away: NDArray[np.bool_]) -> Head:
     """The sphere through the head's edge where rays leave it into soft tissue, outliers weighed down (Geman-McClure)."""
-    use = (found.weight > 0.6) & (found.floor_hu < SOFT_HU) & away & (np.abs(found.edge_mm - head.radius_mm) < 4.0)
+    use = found.free & away & (np.abs(found.edge_mm - head.radius_mm) < 4.0)
     if use.sum() < 0.1 * len(rays):
         return head
     points = rays[use] * found.edge_mm[use, None]
@@ -183,7 +184,7 @@ def _bending(around: NDArray) -> sparse.csr_matrix:
 def _head_edge(found: _Read, away: NDArray[np.bool_], radius_mm: float, bend: sparse.csr_matrix) -> tuple[Array, Array]:
     """Smooth radius (n,) of the head's outer edge, and each ray's weight once rays that contradict it are let go."""
     off = found.edge_mm - radius_mm
-    base = np.where(away, found.weight, 0.0)
+    base = np.where(away, np.where(found.free, 1.0, found.weight), 0.0)
     smooth = np.zeros_like(off)
     for _ in range(6):
         # where bone lies on bone the edge seen is the far side of both plates: errors point outward
