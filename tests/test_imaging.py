@@ -124,3 +124,20 @@ def test_what_cannot_be_done_is_refused_in_one_line(knee, words, said, tmp_path,
     assert err.count("\n") == 1 and said in err
     assert not out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("harm", ["mirrored", "shifted"])
+def test_labels_that_do_not_fit_the_scan_are_not_meshed_in_silence(knee, meshed: Path, harm, tmp_path, capsys) -> None:
+    from implantforge.pipeline import imaging
+
+    found = label_files.read(meshed / "l.seg.nrrd")
+    values = found.values[::-1].copy() if harm == "mirrored" else np.roll(found.values, 5, axis=0)
+    imaging.write_labels(Labels(found.grid, values, found.names), tmp_path / "bad.nii.gz")
+    code, out, err = run(
+        capsys, "mesh", str(knee[0]), "--labels", str(tmp_path / "bad.nii.gz"), "--out", str(tmp_path / "m")
+    )
+    if harm == "mirrored":
+        assert code == 2 and "no bone edge" in err
+        assert not (tmp_path / "m").exists()
+    else:
+        assert (code == 2 and "no bone edge" in err) or "look: " in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,11 @@ def segment_(ct: Path, out: Path, region: str, picture: Path | None, series: str
 
     Voxels follow the bone's sub-voxel surface. Volumes in mm3, uncertainty (one sigma) in mm, artefact index in HU.
     """
-    if not out.name.lower().endswith((".nii.gz", ".nrrd", ".dcm")):
-        raise InputError(f"segment: {out.name}: give a name ending in .nii.gz, .nrrd, .seg.nrrd or .dcm")
+    if out.is_dir() or not out.name.lower().endswith((".nii.gz", ".nrrd", ".dcm")):
+        raise InputError(f"segment: {out}: give a file name ending in .nii.gz, .nrrd, .seg.nrrd or .dcm")
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"segment: {picture.name}: a picture must end in .png")
-    _folder(out)
+    _writable(out, picture)
     found = _look(ct, quiet, region=region, series=series, accept=accept)
     from implantforge.pipeline import imaging
 
@@ -74,6 +75,7 @@ def mesh_(ct: Path, given: Path | None, out: Path, kind: str, simplify_mm: float
         raise InputError(f"mesh: {out} is a file; give a folder")
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"mesh: {picture.name}: a picture must end in .png")
+    _writable(picture, out if out.exists() else None)
     found = _look(ct, quiet, given=given, series=series, accept=accept, simplify_mm=simplify_mm)
     if not found.surfaces:
         raise InputError(f"mesh: no bone to mesh among the labels ({', '.join(sorted(found.labels.names)) or 'none'})")
@@ -98,9 +100,15 @@ def _look(ct: Path, quiet: bool, **wanted: Any) -> Any:
         return imaging.bones(ct, on_stage=progress, **wanted)
 
 
-def _folder(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise InputError(f"segment: the folder {out.parent} does not exist")
+def _writable(*files: Path | None) -> None:
+    """Refuses before the work what could not be written after it."""
+    for file in files:
+        if file is None:
+            continue
+        if not file.parent.is_dir():
+            raise InputError(f"{file}: the folder {file.parent} does not exist; make it first")
+        if not os.access(file.parent, os.W_OK):
+            raise InputError(f"{file}: the folder {file.parent} cannot be written")
 
 
 def _picture(found: Any, path: Path) -> None:
@@ -114,9 +122,12 @@ def _picture(found: Any, path: Path) -> None:
 
 
 def _summary(page: dict[str, Any]) -> None:
-    click.echo(f"series {page['verdict']}")
+    use = {"planning": ", for planning only", "implant": ", fit for implants"}.get(str(page.get("use")), "")
+    click.echo(f"series {str(page['uid_hash'])[:12]} {page['verdict']}{use}")
     for reason in page["reasons"] or ():
         click.echo(f"  {reason}")
+    for remark in page["remarks"]:
+        click.echo(f"  look: {remark}")
     for name, row in page["bones"].items():
         text = f"{name:<16} {row['labelled_mm3'] / 1000:8.1f} cm3"
         if "triangles" in row:

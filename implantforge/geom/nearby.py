@@ -13,7 +13,6 @@ from implantforge.core import Array, Mesh
 from implantforge.geom import measure
 from implantforge.kernels import proximity
 
-
 _ONE_AT_A_TIME = Lock()
 """The library keeps its mesh in variables of its module: two threads would simplify each other's."""
 
@@ -103,6 +102,9 @@ def simplify_within(mesh: Mesh, bound_mm: float) -> Simplified:
             points, faces = fast_simplification.simplify(
                 np.array(mesh.vertices), np.array(mesh.faces), 0.95, agg=eagerness
             )
+        if not len(faces):
+            square *= 0.5
+            continue
         out = Mesh(points, faces)
         bound = apart_mm(mesh, out, 3 * bound_mm)
         if bound <= bound_mm and measure.is_manifold(out) and not crossing_faces(out).any():

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from implantforge.core import Grid, InputError, Labels, Volume
+from implantforge.pipeline import doubts
 from implantforge.pipeline.cache import Stage
+from implantforge.pipeline.run import json_text
 from implantforge.stages import dicom, labels, meshfile, segment, surface
 
 OnStage = Callable[[str, Stage | None], None]
@@ -24,13 +26,15 @@ NO_SURFACE = ("metal", "bone")
 
 @dataclass(frozen=True, eq=False)
 class Imaged:
-    """A scan with its bones: labels agree with the surfaces; artefacts are empty where there is no metal."""
+    """A scan with its bones: labels agree with the surfaces; artefacts are empty where there is no metal; remarks are
+    what a person should look at."""
 
     volume: Volume
     report: dict[str, Any]
     labels: Labels
     surfaces: dict[str, surface.Surface]
     artefacts: dict[str, segment.Artefact]
+    remarks: tuple[str, ...] = ()
 
     def page(self) -> dict[str, Any]:
         """What --json prints and mesh.json holds: one row a label, and the verdict on the series."""
@@ -44,7 +48,8 @@ class Imaged:
             if name in self.artefacts:
                 row["artefact"] = {key: round(number, 2) for key, number in asdict(self.artefacts[name]).items()}
             rows[name] = row
-        return {"bones": rows, "verdict": self.report.get("verdict"), "reasons": self.report.get("reasons")}
+        series = {name: self.report.get(name) for name in ("uid_hash", "verdict", "reasons", "use", "accepted_because")}
+        return {"bones": rows, **series, "remarks": list(self.remarks)}
 
 
 def bones(
@@ -69,10 +74,14 @@ def bones(
         found = segment.bones(scan.volume, region) if given is None else read_labels(given, scan.volume.grid)
     with _timed("surfaces", on_stage):
         surfaces = surface.bones(scan.volume, found, set(found.names) - set(NO_SURFACE), simplify_mm=simplify_mm)
+    remarks = doubts.held_against_scan({name: 1.0 - float(one.seen.mean()) for name, one in surfaces.items()})
+    if given is not None:
+        remarks += doubts.pieces_left_out(found)
+        doubts.swapped_sides({name: one.mesh for name, one in surfaces.items()})
     with _timed("label", on_stage):
         found = surface.relabel(found, {name: one.mesh for name, one in surfaces.items()})
         artefacts = segment.artefacts(scan.volume, found)
-    return Imaged(scan.volume, scan.report.as_dict(), found, surfaces, artefacts)
+    return Imaged(scan.volume, scan.report.as_dict(), found, surfaces, artefacts, tuple(remarks))
 
 
 @contextmanager
@@ -123,4 +132,8 @@ def write_meshes(found: Imaged, folder: Path, kind: str) -> dict[str, Any]:
     path = meshfile.write_meshes(folder, rows, f".{kind}")
     written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     rest = {key: value for key, value in written.items() if key != "meshes"}
-    return {**page, **rest, "bones": {**page["bones"], **written["meshes"]}}
+    whole = {**page, **rest, "bones": {**page["bones"], **written["meshes"]}}
+    series = {key: value for key, value in page.items() if key != "bones"}
+    text = json_text({**series, **written})
+    replaced(path, lambda fresh: put_bytes(fresh, text.encode()))
+    return whole

@@ -20,7 +20,7 @@ from implantforge.pipeline import resources
 from implantforge.stages import printability
 
 HEADER = "# ImplantForge recipe, every value written out.\n"
-KINDS = ("gyroid", "diamond", "primitive", "iwp")
+KINDS = ("gyroid", "diamond", "primitive", "iwp", "neovius", "frd", "lidinoid", "splitp")
 
 
 class CaseParams(Params):

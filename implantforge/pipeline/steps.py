@@ -29,7 +29,7 @@ from implantforge.core import (
 )
 from implantforge.geom import meshing
 from implantforge.implants import Case
-from implantforge.pipeline import cache, certify, imaging, resources
+from implantforge.pipeline import cache, certify, doubts, imaging, resources
 from implantforge.pipeline.cache import Result
 from implantforge.pipeline.recipe import MeshParams, Recipe
 from implantforge.stages import anatomy as bone_anatomy
@@ -119,6 +119,7 @@ def given_bones(path: str, volume: Volume) -> dict[str, Any]:
 def skin(volume: Volume, labels: Labels, *, name: str) -> dict[str, Any]:
     """The bone's surface as mesh (full, not simplified), its sigma_mm per vertex, and about: plain numbers."""
     found = surface.one(volume, labels, name, simplify_mm=0.0)
+    doubts.held_against_scan({name: 1.0 - float(found.seen.mean())})
     return {"mesh": found.mesh, "sigma_mm": found.sigma_mm, "about": found.describe()}
 
 

@@ -86,7 +86,7 @@ def _slice(
 def _titled(image: Image.Image, eye: Camera, text: str) -> Image.Image:
     canvas.orient(image, eye)
     canvas.scale_bar(image, eye.mm_per_px)
-    canvas.write(image, (8, 14), text, size=16, anchor="lm", bold=True)
+    canvas.write(image, (8, 36), text, size=16, anchor="lm", bold=True)
     return image
 
 

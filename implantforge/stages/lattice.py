@@ -19,7 +19,7 @@ from implantforge.kernels.tpms import tpms_distance, tpms_level
 
 # Row number is the kernel's `kind`. Relative density limits: below, necks come near pinch-off (1.5 times the density
 # where the solid falls apart); above, throats fall under 0.05 cell and powder stays inside.
-KINDS = ("gyroid", "diamond", "primitive", "iwp")
+KINDS = ("gyroid", "diamond", "primitive", "iwp", "neovius", "frd", "lidinoid", "splitp")
 DENSITY = {
     ("gyroid", "network"): (0.05, 0.90),
     ("diamond", "network"): (0.12, 0.85),
@@ -29,11 +29,20 @@ DENSITY = {
     ("diamond", "sheet"): (0.05, 0.60),
     ("primitive", "sheet"): (0.05, 0.60),
     ("iwp", "sheet"): (0.05, 0.60),
+    # necks of 0 at 0.30, 0.21, 0.26 and 0.13
+    ("neovius", "network"): (0.40, 0.62),
+    ("frd", "network"): (0.30, 0.60),
+    ("lidinoid", "network"): (0.35, 0.80),
+    ("splitp", "network"): (0.20, 0.80),
+    ("neovius", "sheet"): (0.05, 0.40),
+    ("frd", "sheet"): (0.08, 0.55),
+    ("lidinoid", "sheet"): (0.08, 0.30),
+    ("splitp", "sheet"): (0.08, 0.60),
 }
 LIMIT = 0.08  # cells; distances are cut off here beyond the surface: farther out the walk may miss the nearest sheet
 SHEET_REACH = 0.14  # cells; half of the thickest sheet, and near enough for the walk not to stray
 STEPS = 3
-NODES = 64  # the mesher reads distances off this many nodes along a cell, linearly: within 0.0003 cell
+NODES = (64, 64, 64, 64, 64, 96, 96, 96)  # the mesher reads distances off these, linearly: within 0.0003 cell
 SAMPLES = 96  # porosity is read off this many samples along a cell
 PROBE = 48  # spheres are looked for at this many points along a cell
 
@@ -232,7 +241,7 @@ def field(solved: SolvedLattice, bounds: Array) -> Field:
         tpms_distance(row, cell, level, limit, STEPS, np.ascontiguousarray(p, np.float64), out)
         return np.abs(out) - half if sheet else out
 
-    form = Form("periodic", (cell, float(NODES)), samples=_cell_table(row, cell, level, limit), slope=LATTICE_LIPSCHITZ)
+    form = Form("periodic", (cell, float(NODES[row])), samples=_cell_table(row, cell, level, limit), slope=LATTICE_LIPSCHITZ)
     if sheet:
         form = Form("add", (-half,), (Form("absolute", (), (form,)),))
     return Field(evaluate, bounds, LATTICE_LIPSCHITZ, form=form)
@@ -242,9 +251,10 @@ def field(solved: SolvedLattice, bounds: Array) -> Field:
 def _cell_table(row: int, cell: float, level: float, limit: float) -> NDArray[np.float32]:
     """Signed mm to the surface f = level at the nodes of one cell, both ends included: what the mesher reads instead of
     walking."""
-    out = np.empty(NODES**3)
-    tpms_distance(row, 1.0, level, limit / cell, STEPS, _cell_points(NODES, (0.0, 0.0, 0.0)), out)
-    table = np.pad((out * cell).reshape((NODES,) * 3), ((0, 1),) * 3, mode="wrap").astype(np.float32)
+    nodes = NODES[row]
+    out = np.empty(nodes**3)
+    tpms_distance(row, 1.0, level, limit / cell, STEPS, _cell_points(nodes, (0.0, 0.0, 0.0)), out)
+    table = np.pad((out * cell).reshape((nodes,) * 3), ((0, 1),) * 3, mode="wrap").astype(np.float32)
     table.setflags(write=False)
     return table
 

@@ -169,7 +169,8 @@ def _people(frames: list[Frame]) -> list[Finding]:
 def _chosen(judged: list[Judged], series: str | None) -> int:
     if series is None:
         return _best(judged)
-    matches = [n for n, j in enumerate(judged) if j.group.uid_hash.startswith(series) or str(n) == series]
+    # a short number is an index, never the beginning of a hash
+    matches = [n for n, j in enumerate(judged) if len(series) >= 6 and j.group.uid_hash.startswith(series)]
     if series.isdigit() and int(series) < len(judged) and len(series) < 6:
         return int(series)
     if len(matches) != 1:
