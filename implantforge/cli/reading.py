@@ -125,7 +125,7 @@ def view_(run: Path, screenshot: Path | None) -> int:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="which patient")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 def sample_(name: str, out: Path, seed: int, as_json: bool) -> int:
-    """Write the synthetic patient NAME (hip) to DIR: CT as DICOM, truth.json, truth_labels.nii.gz."""
+    """Write the synthetic patient NAME (hip, knee or leg) to DIR: CT as DICOM, truth.json, truth_labels.nii.gz."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"sample: {out} is not an empty folder")
     from implantforge.pipeline import steps

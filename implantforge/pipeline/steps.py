@@ -91,7 +91,7 @@ def load(given: str | dict[str, Any], *, series: str | None, accept: str | None)
 
 def phantom(name: str, seed: int) -> Any:
     """The synthetic patient of that name; InputError when there is none."""
-    makers = {key: getattr(phantoms, key) for key in ("hip", "knee", "skull") if hasattr(phantoms, key)}
+    makers = {key: getattr(phantoms, key) for key in ("hip", "knee", "leg") if hasattr(phantoms, key)}
     if name not in makers:
         raise InputError(f"sample: none is called {name} (known: {', '.join(makers)})")
     return makers[name](seed)

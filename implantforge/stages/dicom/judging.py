@@ -261,7 +261,7 @@ def resolution(column_mm: float, row_mm: float, step_mm: float) -> list[Finding]
             out.append(hit(f"{name}_max", f"{what} {value:.2f} mm, at most {most} mm even for planning"))
         elif value > fit * 1.001:
             out.append(
-                hit(name, f"{what} {value:.2f} mm, for fit surfaces at most {fit} mm: plan only, or order thinner ones")
+                hit(name, f"{what} {value:.2f} mm, for fit surfaces at most {fit} mm: plan only, or order finer ones")
             )
     return out
 
