@@ -18,7 +18,7 @@ from implantforge.kernels.tpms import tpms_distance, tpms_level
 from implantforge.kernels.trilinear import trilinear, trilinear_few
 from implantforge.stages import lattice
 
-KINDS = ("gyroid", "diamond", "primitive", "iwp")
+KINDS = ("gyroid", "diamond", "primitive", "iwp", "neovius", "frd", "lidinoid", "splitp")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,13 @@ LEVELS = {
     "diamond": (-0.726, -0.486, -0.242),
     "primitive": (None, -0.699, -0.352),
     "iwp": (-2.161, -1.336, -0.533),
+    "neovius": (-2.293, -0.974, -0.461),
+    "frd": (-1.193, -0.647, -0.150),
+    "lidinoid": (-0.273, -0.111, 0.020),
+    "splitp": (-0.824, -0.566, -0.300),
 }
+# Wall and pore of sheets at density 0.2, in cells.
+SHEETS = {"lidinoid": (0.032, 0.240), "splitp": (0.039, 0.284)}
 
 
 @pytest.mark.parametrize("kind", LEVELS)
@@ -34,7 +40,12 @@ def test_gyroid_at_zero_is_half() -> None:
 def test_field_has_the_asked_porosity(kind: str, form: str) -> None:
     """By random points, which share no rhythm with the cell: 0.2 points and the noise of the draw."""
     p = np.random.default_rng(12).uniform(0, 1.5, (300_000, 3))
+    low, high = lattice.DENSITY[kind, form]
     for asked in (0.55, 0.7):
+        if not low <= 1 - asked <= high:
+            with pytest.raises(GeometryError, match=r"falls apart|closes its pores"):
+                lattice.solve(Lattice(kind, form, 1.5, porosity=asked))  # type: ignore[arg-type]
+            continue
         solved = lattice.solve(Lattice(kind, form, 1.5, porosity=asked))  # type: ignore[arg-type]
         solid = lattice.field(solved, np.array([[0.0] * 3, [1.5] * 3]))
         assert np.mean(solid(p) > 0) == pytest.approx(asked, abs=0.0045)
@@ -55,7 +66,36 @@ def test_sheet_pore_of_primitive_is_analytic() -> None:
     assert solved.pore_mm == pytest.approx(np.sqrt(3) - 0.2, rel=0.02)
 
 
+@pytest.mark.parametrize("kind", SHEETS)
+def test_walls_and_pores_of_the_table(kind: str) -> None:
+    wall, pore = SHEETS[kind]
+    solved = lattice.solve(Lattice(kind, "sheet", 1.0, porosity=0.8))
+    assert solved.wall_mm == pytest.approx(wall, abs=0.0015)
+    assert solved.pore_mm == pytest.approx(pore, abs=0.012)
+
+
+@pytest.mark.parametrize("form", ["sheet", "network"])
+@pytest.mark.parametrize("kind", lattice.KINDS[4:])
+def test_new_kinds_hang_together(kind: str, form: str) -> None:
+    """At both ends of the range a network is one piece, a sheet has two open labyrinths, and throats stay open."""
+    n = 48
+    p = np.indices((2 * n,) * 3).reshape(3, -1).T / n
+    low, high = lattice.DENSITY[kind, form]
+    for density in (low + 1e-4, high - 1e-4):
+        solved = lattice.solve(Lattice(kind, form, 1.0, porosity=1 - density))  # type: ignore[arg-type]
+        assert solved.throat_mm > 0.04
+        assert solved.wall_mm > 0.01
+        void = (lattice.field(solved, np.array([[0.0] * 3, [2.0] * 3]))(p) > 0).reshape((2 * n,) * 3)
+        sizes = np.bincount(ndimage.label(~void if form == "network" else void)[0].ravel())[1:]
+        big = np.sort(sizes / sizes.sum())[::-1]
+        assert big[0] > (0.97 if form == "network" else 0.3)
+
+
 def test_refusals() -> None:
+    with pytest.raises(GeometryError, match="falls apart"):
+        lattice.solve(Lattice("neovius", "network", 1.5, porosity=0.75))
+    with pytest.raises(GeometryError, match="closes its pores"):
+        lattice.solve(Lattice("neovius", "sheet", 1.5, porosity=0.55))
     with pytest.raises(GeometryError, match="falls apart"):
         lattice.solve(Lattice("primitive", "network", 1.5, porosity=0.85))
     with pytest.raises(GeometryError, match="closes its pores"):
@@ -104,7 +144,8 @@ def test_field_never_hides_metal() -> None:
     rng = np.random.default_rng(11)
     for kind in lattice.KINDS:
         solid = lattice.field(
-            lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7)), np.array([[-3.0] * 3, [3.0] * 3])
+            lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7 if kind in lattice.KINDS[:4] else 0.8)),
+            np.array([[-3.0] * 3, [3.0] * 3]),
         )
         p = rng.uniform(-1.5, 1.5, (3000, 3))
         value = solid(p)

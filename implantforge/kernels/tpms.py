@@ -27,7 +27,14 @@ def _sin_cos(x):  # type: ignore[no-untyped-def]
 def _double(kind, sx, cx, sy, cy, sz, cz):  # type: ignore[no-untyped-def]
     """f and its gradient for the kinds with products of three or with double angles."""
     # double angles and their derivatives by the single phase
-    s2x, c2x, s2y, c2y, s2z, c2z = 2 * sx * cx, 1 - 2 * sx * sx, 2 * sy * cy, 1 - 2 * sy * sy, 2 * sz * cz, 1 - 2 * sz * sz
+    s2x, c2x, s2y, c2y, s2z, c2z = (
+        2 * sx * cx,
+        1 - 2 * sx * sx,
+        2 * sy * cy,
+        1 - 2 * sy * sy,
+        2 * sz * cz,
+        1 - 2 * sz * sz,
+    )
     pairs = c2x * c2y + c2y * c2z + c2z * c2x
     px, py, pz = -2 * s2x * (c2y + c2z), -2 * s2y * (c2x + c2z), -2 * s2z * (c2x + c2y)
     if kind == 4:

@@ -34,14 +34,16 @@ DENSITY = {
     ("frd", "network"): (0.30, 0.60),
     ("lidinoid", "network"): (0.35, 0.80),
     ("splitp", "network"): (0.20, 0.80),
-    ("neovius", "sheet"): (0.05, 0.40),
-    ("frd", "sheet"): (0.08, 0.55),
-    ("lidinoid", "sheet"): (0.08, 0.30),
+    ("neovius", "sheet"): (0.05, 0.30),
+    ("frd", "sheet"): (0.08, 0.50),
+    ("lidinoid", "sheet"): (0.08, 0.25),
     ("splitp", "sheet"): (0.08, 0.60),
 }
-LIMIT = 0.08  # cells; distances are cut off here beyond the surface: farther out the walk may miss the nearest sheet
-SHEET_REACH = 0.14  # cells; half of the thickest sheet, and near enough for the walk not to stray
-STEPS = 3
+# By row: cells beyond the surface where distances are cut off, as farther out the walk may miss the nearest sheet; cells
+# that hold half of the thickest sheet and are near enough for the walk not to stray; steps of the walk.
+LIMIT = (0.08, 0.08, 0.08, 0.08, 0.02, 0.02, 0.02, 0.02)
+SHEET_REACH = (0.14, 0.14, 0.14, 0.14, 0.075, 0.075, 0.075, 0.075)
+STEPS = (3, 3, 3, 3, 6, 6, 6, 6)
 NODES = (64, 64, 64, 64, 64, 96, 96, 96)  # the mesher reads distances off these, linearly: within 0.0003 cell
 SAMPLES = 96  # porosity is read off this many samples along a cell
 PROBE = 48  # spheres are looked for at this many points along a cell
@@ -118,7 +120,7 @@ def _sorted(kind: str, form: str) -> Array:
     if form == "network":
         tpms_level(row, 1.0, points, out)
         return np.sort(out)
-    tpms_distance(row, 1.0, 0.0, SHEET_REACH, STEPS, points, out)
+    tpms_distance(row, 1.0, 0.0, SHEET_REACH[row], STEPS[row], points, out)
     return np.sort(np.abs(out))
 
 
@@ -195,7 +197,8 @@ def _surface_points(kind: str, level: float) -> Array:
     n = 40
     points = _cell_points(n, (0.31, 0.17, 0.73))
     d = np.empty(len(points))
-    tpms_distance(KINDS.index(kind), 1.0, level, 0.05, STEPS, points, d)
+    row = KINDS.index(kind)
+    tpms_distance(row, 1.0, level, 0.05, STEPS[row], points, d)
     near = np.abs(d) < 0.7 / n
     base = points[near]
     foot = base.copy()
@@ -231,17 +234,19 @@ def _passing(depth: NDArray) -> float:
 
 
 def field(solved: SolvedLattice, bounds: Array) -> Field:
-    """The infinite lattice as a distance field, cut off 0.08 cell off its surface, inside bounds (2,3) mm."""
+    """The infinite lattice as a distance field, cut off LIMIT off its surface, inside bounds (2,3) mm."""
     row, cell, sheet = KINDS.index(solved.kind), float(solved.cell_mm), solved.form == "sheet"
     half, level = solved.wall_mm / 2, float(solved.level)
-    limit = LIMIT * cell + (half if sheet else 0.0)
+    limit = LIMIT[row] * cell + (half if sheet else 0.0)
 
     def evaluate(p: Array) -> Array:
         out = np.empty(len(p))
-        tpms_distance(row, cell, level, limit, STEPS, np.ascontiguousarray(p, np.float64), out)
+        tpms_distance(row, cell, level, limit, STEPS[row], np.ascontiguousarray(p, np.float64), out)
         return np.abs(out) - half if sheet else out
 
-    form = Form("periodic", (cell, float(NODES[row])), samples=_cell_table(row, cell, level, limit), slope=LATTICE_LIPSCHITZ)
+    form = Form(
+        "periodic", (cell, float(NODES[row])), samples=_cell_table(row, cell, level, limit), slope=LATTICE_LIPSCHITZ
+    )
     if sheet:
         form = Form("add", (-half,), (Form("absolute", (), (form,)),))
     return Field(evaluate, bounds, LATTICE_LIPSCHITZ, form=form)
@@ -253,7 +258,7 @@ def _cell_table(row: int, cell: float, level: float, limit: float) -> NDArray[np
     walking."""
     nodes = NODES[row]
     out = np.empty(nodes**3)
-    tpms_distance(row, 1.0, level, limit / cell, STEPS, _cell_points(nodes, (0.0, 0.0, 0.0)), out)
+    tpms_distance(row, 1.0, level, limit / cell, STEPS[row], _cell_points(nodes, (0.0, 0.0, 0.0)), out)
     table = np.pad((out * cell).reshape((nodes,) * 3), ((0, 1),) * 3, mode="wrap").astype(np.float32)
     table.setflags(write=False)
     return table
