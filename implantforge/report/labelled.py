@@ -17,7 +17,7 @@ from implantforge.report.slices import BLACK, WHITE, grey
 
 SIZE = 560
 LARGEST_SIGMA_MM = 0.3
-_METAL_INK = (0.55, 0.60, 0.95)
+_METAL_INK = (0.20, 0.30, 0.90)
 _INKS = ((0.91, 0.76, 0.44), (0.45, 0.72, 0.86), (0.80, 0.56, 0.76), (0.52, 0.79, 0.56), (0.93, 0.58, 0.50),
          (0.62, 0.62, 0.83), (0.86, 0.84, 0.52), (0.50, 0.80, 0.78))  # fmt: skip
 
@@ -33,7 +33,8 @@ def picture(
         name: _voxels(labels, name) for name in sorted(labels.names) if name not in surfaces and labels.mask(name).any()
     }
     inks = {name: _METAL_INK if name == "metal" else _INKS[n % len(_INKS)] for n, name in enumerate(sorted(bodies))}
-    layers = [(mesh, inks[name], 1.0, None) for name, mesh in bodies.items()]
+    through = 0.3 if "metal" in bodies else 1.0  # metal lies within bone
+    layers = [(mesh, inks[name], 1.0 if name == "metal" else through, None) for name, mesh in bodies.items()]
     top = [_titled(Image.fromarray(render(layers, view, SIZE)), camera(list(bodies.values()), view, SIZE), view)
            for view in ("anterior", "posterior")]  # fmt: skip
     if sigma_mm:
