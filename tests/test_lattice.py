@@ -199,3 +199,23 @@ def test_connectivity_stops_at_necks() -> None:
     assert measure.connectivity(void, exits, 0.0, 1.0) == 1.0
     assert measure.connectivity(void, exits, 3.0, 1.0) > 0.9
     assert measure.connectivity(void, exits, 8.0, 1.0) == pytest.approx(0.48, abs=0.06)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_coat_is_one_closed_surface(seed: int) -> None:
+    """Family, form, density, cell, shape and h at random: closed, oriented, accepted by the referee, and vertices that
+    stay apart in a file's float32."""
+    rng = np.random.default_rng(100 + seed)
+    kind, form = lattice.KINDS[seed % 8], ("sheet", "network")[int(rng.integers(2))]
+    low, high = lattice.DENSITY[kind, form]
+    cell, h = rng.uniform(1.0, 2.5), rng.uniform(0.08, 0.25)
+    asked = Lattice(kind, form, cell, porosity=1 - rng.uniform(low + 0.01, high - 0.01))  # type: ignore[arg-type]
+    axis = rng.normal(size=3)
+    body = shapes.sphere(rng.uniform(-1, 1, 3), 4.0) - shapes.capsule(-3 * axis, 3 * axis, rng.uniform(1, 2))
+    body = body & shapes.half_space(rng.uniform(-1, 1, 3), rng.normal(size=3)) | shapes.frustum(
+        (0, 0, 0), axis, 1.5, 0.7
+    )
+    mesh = polygonise(lattice.field(lattice.solve(asked), body.bounds) & body, h)
+    assert measure.bad_edges(mesh) == 0
+    assert measure.manifold_status(mesh) == "NoError"
+    assert len(np.unique(mesh.vertices.astype(np.float32), axis=0)) == len(mesh.vertices)
