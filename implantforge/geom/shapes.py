@@ -231,7 +231,8 @@ def from_samples(grid: Grid, values: NDArray) -> Field:
 
 
 def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
-    """Distance to a closed mesh, exact at samples h_mm apart within band_mm of it, +-band_mm beyond, trilinear between.
+    """Distance to a closed mesh, exact at samples h_mm apart within band_mm of it, a lower bound of it beyond, trilinear
+    between.
 
     Inside is where a column from below has crossed the mesh an odd number of times. Raises GeometryError for an empty
     mesh or more than 400 M samples.
@@ -252,6 +253,10 @@ def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
     inside = np.zeros(shape, np.bool_)
     scan.crossings(corners, order, starts, SLAB, np.array([1.7e-5, 2.9e-5]), inside)
     values = np.sqrt(square, out=square)
+    away = values >= band
+    if not away.all():
+        # how far the band is, less a sample: the mesher passes over what no surface can reach
+        values[away] += np.maximum(edt.edt(away, parallel=0)[away] - 1.0, 0.0)
     values *= np.where(inside, np.float32(-h_mm), np.float32(h_mm))
     return from_samples(Grid(Pose(origin_mm=low), np.full(3, h_mm), shape), values)  # type: ignore[arg-type]
 
