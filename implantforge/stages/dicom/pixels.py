@@ -98,7 +98,7 @@ def _planes(stack: geometry.Stack, low: NDArray, shape: tuple[int, ...]) -> Iter
 def to_hu(stored: NDArray, frame: Frame) -> tuple[NDArray[np.int16], int]:
     """HU int16 with padding and all below -1024 set to -1024, and the count of those."""
     slope, intercept = frame.slope or 1.0, frame.intercept or 0.0
-    if slope == 1.0 and float(intercept).is_integer() and stored.dtype.kind in "iu":
+    if slope == 1.0 and float(intercept).is_integer() and abs(intercept) < 1e6 and stored.dtype.kind in "iu":
         hu = stored.astype(np.int32) + int(intercept)
     else:
         hu = np.rint(stored * np.float64(slope) + intercept)
