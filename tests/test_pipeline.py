@@ -233,7 +233,8 @@ def test_a_run_folder_holds_what_the_manifest_says(bench):
     assert on_disk["status"] == "ok" and on_disk["implant"] == "toy" and on_disk["side"] == "left"
     names = {row["path"] for row in on_disk["files"]}
     assert names == {
-        "recipe.toml", "labels.seg.nrrd", "bones/femur_left.ply", "bones/femur_left.stl", "anatomy.json", "landmarks.mrk.json", "fit.json",
+        "recipe.toml", "labels.seg.nrrd", "bones/femur_left.ply", "bones/femur_left.stl",
+        "anatomy.json", "landmarks.mrk.json", "fit.json",
         "ct.nrrd", "part.stl", "part.3mf",
     }  # fmt: skip
     for row in on_disk["files"]:
