@@ -1,0 +1,145 @@
+"""The mesher's kernels beside their plain numpy twins. asv names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from implantforge.core import Lattice
+from implantforge.geom import meshing, program, shapes
+from implantforge.kernels import flying, polygonise, rows
+from implantforge.kernels.mc_table import case_table, edge_corners
+from implantforge.stages import lattice
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import reference
+from beside import Work, _Kernel, filled
+
+
+class Mesher(_Kernel):
+    """The mesher's kernels one by one, on a gyroid sheet of 8 mm at h 0.1 (580,000 triangles); error: largest
+    difference from the twin, in the output's own unit (mm, samples, counts; near and vertices are against the field read
+    plainly, in h / 80 and mm)."""
+
+    params = (("ranges", "near", "pack_signs", "count", "edges", "faces", "vertices", "extent", "edge_points",
+               "tighten"), ("numpy", "kernel"))  # fmt: skip
+    param_names = ("kernel", "method")
+    unit = "1"
+    sizes = (1, 8)
+
+    def setup(self, *which: str) -> None:
+        for size in self.sizes:
+            self.blocks_of(float(size))
+            self.work = dict(zip(("numpy", "kernel"), getattr(self, which[0])()))[which[1]]
+            self.twin = getattr(self, which[0])()[0]
+            if size == self.sizes[0]:
+                self.work()
+
+    def error(self, result: Any) -> float:
+        pairs = zip(result, self.twin()) if isinstance(result, tuple) else ((result, self.twin()),)
+        return max(float(np.abs(a.astype(float) - b).max()) for a, b in pairs)
+
+    def blocks_of(self, size: float) -> None:
+        """Near values, words and crossed edges of the sheet."""
+        region = shapes.box((0, 0, 0), (size,) * 3)
+        sheet = lattice.field(lattice.solve(Lattice("gyroid", "sheet", 1.5, wall_mm=0.3)), region.bounds)
+        self.body = sheet & region
+        self.plan = program.program(self.body.form)
+        self.blocks = meshing._active(self.body, self.body.evaluate, self.plan, region.bounds, 0.1)
+        self.at = (self.blocks.coords, self.blocks.lookup)
+        self.place = (self.blocks.origin_mm, 0.1)
+        points = reference.block_points(self.blocks.coords, 16, *self.place)
+        self.points = points[:, :16, :16, :16].reshape(-1, 3)
+        self.bits, self.values = meshing._signs(self.body.evaluate, self.plan, self.blocks)
+        self.tri_count, self.table = case_table()
+        self.words, counts = np.empty((*self.bits.shape, 4), np.uint16), np.empty((len(self.bits), 2), np.int64)
+        flying.count(self.bits, *self.at, self.tri_count, self.words, counts)
+        self.starts = tuple(np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
+        n = int(self.starts[0][-1])
+        self.axis, self.low = np.empty(n, np.uint8), np.empty((n, 3))
+        flying.edges(
+            self.blocks.coords, self.words, 0, len(self.bits), self.starts[0], *self.place, self.axis, self.low
+        )
+        self.t = np.random.default_rng(6).uniform(0.1, 0.9, n)
+        self.samples = self.plan.evaluate(points.reshape(-1, 3)).astype(np.float32).reshape(-1, 17, 17, 17)
+
+    def ranges(self) -> tuple[Work, Work]:
+        return lambda: self.body.evaluate(self.points), lambda: self.plan.evaluate(self.points)
+
+    def near(self) -> tuple[Work, Work]:
+        given = (*self.plan.arrays, self.blocks.coords, *self.place)
+        return (lambda: reference.near_values(self.body.evaluate(self.points), 0.1).reshape(self.values.shape),
+                lambda: filled(rows.near, self.values.shape, *given, dtype=np.int8))  # fmt: skip
+
+    def pack_signs(self) -> tuple[Work, Work]:
+        return (lambda: reference.pack_signs(self.values),
+                lambda: filled(flying.pack_signs, self.bits.shape, self.values, dtype=np.uint16))  # fmt: skip
+
+    def count(self) -> tuple[Work, Work]:
+        def kernel() -> NDArray:
+            words, counts = np.empty_like(self.words), np.empty((len(self.words), 2), np.int64)
+            flying.count(self.bits, *self.at, self.tri_count, words, counts)
+            return counts
+
+        return lambda: reference.count_surface(self.samples, self.tri_count)[1], kernel
+
+    def edges(self) -> tuple[Work, Work]:
+        def kernel() -> NDArray:
+            axis, low = np.empty_like(self.axis), np.empty_like(self.low)
+            flying.edges(self.blocks.coords, self.words, 0, len(self.bits), self.starts[0], *self.place, axis, low)
+            return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
+
+        def plain() -> NDArray:
+            axis, _, low = reference.edge_vertices(self.blocks.coords, self.samples, *self.place)
+            return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
+
+        return plain, kernel
+
+    def faces(self) -> tuple[Work, Work]:
+        tables = (self.tri_count, np.ascontiguousarray(self.table.reshape(256, -1)))
+        given = (self.bits, self.words, *self.at, tables, *self.starts)
+        shape = (int(self.starts[1][-1]), 3)
+        full = (self.tri_count, self.table, edge_corners())
+
+        def plain() -> NDArray:
+            axis, _, low = reference.edge_vertices(self.blocks.coords, self.samples, *self.place)
+            mine, theirs = (np.lexsort((*np.rint(p / 0.05).T, a)) for p, a in ((self.low, self.axis), (low, axis)))
+            renumber = np.empty(len(mine), np.int64)
+            renumber[theirs] = mine
+            return renumber[reference.block_faces(*self.at, self.samples, full)]
+
+        return plain, lambda: filled(flying.faces, shape, *given, dtype=np.int32)
+
+    def vertices(self) -> tuple[Work, Work]:
+        given = (*self.plan.arrays, *self.at, self.values, self.words, self.starts[0], (*self.place, 0.01))
+
+        def plain() -> NDArray:
+            return meshing._placed(self.plan.evaluate, self.blocks, self.words, 0, len(self.bits), self.starts[0])
+
+        return plain, lambda: filled(rows.vertices, self.low.shape, *given)
+
+    def extent(self) -> tuple[Work, Work]:
+        def kernel() -> NDArray:
+            found = filled(flying.extent, (-(-len(self.low) // 65536), 2, 3), self.low)
+            return np.array([found[:, 0].min(axis=0), found[:, 1].max(axis=0)])
+
+        return lambda: np.array([self.low.min(axis=0), self.low.max(axis=0)]), kernel
+
+    def edge_points(self) -> tuple[Work, Work]:
+        given = (self.low, self.axis, 0.1, self.t)
+        return (lambda: reference.edge_points(*given),
+                lambda: filled(polygonise.edge_points, self.low.shape, *given))  # fmt: skip
+
+    def tighten(self) -> tuple[Work, Work]:
+        found = np.random.default_rng(5).normal(size=len(self.t)) * 1e-3
+        bracket, ends = np.tile([0.0, 1.0], (len(found), 1)), np.stack([-self.t, 1 - self.t], axis=1) / 10
+
+        def kernel() -> tuple[NDArray, ...]:
+            inner, outer, t = bracket.copy(), ends.copy(), self.t.copy()
+            polygonise.tighten(found, False, 5e-4, inner, outer, t)
+            return inner, outer, t
+
+        return lambda: reference.tighten(found, False, 5e-4, bracket, ends, self.t), kernel
