@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from implantforge.core import Lattice
 from implantforge.geom import meshing, program, shapes
