@@ -270,22 +270,6 @@ def block_owner(blocks: NDArray[np.int64], lookup: NDArray[np.int32], size: int)
     return lookup[tuple(blocks[:, a, None, None, None] + inner[a] for a in range(3))].astype(np.int64)
 
 
-def own_samples(blocks: NDArray[np.int64], lookup: NDArray[np.int32], size: int) -> NDArray[np.bool_]:
-    """Samples (n, B+1, B+1, B+1) that each block evaluates: its own, and those on its high sides that nobody owns."""
-    mine = block_owner(blocks, lookup, size) < 0
-    mine[:, :size, :size, :size] = True
-    return mine
-
-
-def share_samples(
-    blocks: NDArray[np.int64], lookup: NDArray[np.int32], size: int, values: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """values with the samples that neighbours own."""
-    owner = block_owner(blocks, lookup, size)
-    i, j, k = np.indices((size + 1,) * 3) % size
-    return np.where(own_samples(blocks, lookup, size), values, values[owner, i, j, k])
-
-
 def crossed(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which of the x, y, z edges of the samples each block owns are crossed (n,B,B,B,3)."""
     inside = values < 0

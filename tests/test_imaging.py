@@ -145,3 +145,13 @@ def test_labels_that_do_not_fit_the_scan_are_not_meshed_in_silence(knee, meshed:
         assert not (tmp_path / "m").exists()
     else:
         assert (code == 2 and "no bone edge" in err) or "look: " in out
+
+
+def test_the_command_line_repeats_no_default_of_its_own() -> None:
+    """--help must load nothing heavy, so the words stand there again: held to the stages' own values."""
+    from implantforge.cli import imaging
+    from implantforge.stages import segment, surface
+
+    simplify = next(option for option in imaging.mesh_.params if option.name == "simplify_mm")
+    assert simplify.default == surface.SIMPLIFY_MM
+    assert imaging._REGIONS == segment.REGIONS
