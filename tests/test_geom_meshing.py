@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 import reference
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
-from implantforge.core import Field, GeometryError, Mesh
-from implantforge.geom import measure, shapes
+from implantforge.core import Field, GeometryError, Mesh, Pose
+from implantforge.geom import measure, program, shapes
 from implantforge.geom.meshing import polygonise
 
 
@@ -105,3 +107,58 @@ def test_same_bytes_for_any_number_of_threads() -> None:
     }
     assert len(digests) == 1
     assert len(digests.pop().strip()) == hashlib.sha256().digest_size * 2
+
+
+def _tile(seed: int) -> Field:
+    """A smooth stochastic tile of unequal sides."""
+    rng = np.random.default_rng(seed)
+    values = ndimage.gaussian_filter(rng.normal(size=(24, 18, 30)), 2.0, mode="wrap")
+    return shapes.periodic(values / values.std(), (4.0, 3.0, 5.0), np.array([[-9.0] * 3, [9.0] * 3]))
+
+
+def _placed(step: str) -> Field:
+    """A field made by each step of placement and grading, with others around it."""
+    box = np.array([[-9.0] * 3, [9.0] * 3])
+    tile, ball = _tile(3), shapes.sphere((1.0, 0.5, -0.5), 6.0)
+    tilt = Pose(Rotation.from_euler("xyz", (0.4, -0.3, 0.8)).as_matrix(), np.array([0.6, -0.4, 0.2]))
+    turn = 3.0 * 6 / (2 * np.pi)  # six periods close the turn
+    wall = ball.ramp(np.array([-4.0, -2.0, -0.5]), np.array([0.3, 0.9, 0.5]))
+    return {
+        "sum": tile.plus(ball.scaled(0.3)),
+        "scale": tile.scaled(-0.7) | ball,
+        "ramp": tile.plus(wall.scaled(-1.0)) & ball,
+        "periodic": tile & ball,
+        "cylindrical": tile.cylindrical(tilt, turn, box, 1.0) & ball,
+        "spherical": (tile | ball.offset(-3.0)).spherical(tilt, turn, box, 1.0) & ball,
+        "warped": tile.warped(shapes.half_space((0, 0, 0), (1, 0, 0)), shapes.half_space((0, 0, 0), (0, 1, 0)), ball,
+                              box).moved(tilt) & ball,
+    }[step]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", ["sum", "scale", "ramp", "periodic", "cylindrical", "spherical", "warped"])
+def test_steps_of_grading_and_placement(step: str) -> None:
+    """The program of a field equals its numpy twin, and stays within the bounds it gives for balls."""
+    field = _placed(step)
+    plan = program.program(field.form)
+    rng = np.random.default_rng(4)
+    p = rng.uniform(-7, 7, (4000, 3))
+    assert np.abs(plan.evaluate(p) - field.evaluate(p)).max() < 1e-4
+    for radius in (0.05, 0.4, 3.0):
+        bounds = plan.ranges(p[:300], radius)
+        way = rng.normal(size=(60, 300, 3))
+        way *= radius * rng.random((60, 300, 1)) ** 0.3 / np.linalg.norm(way, axis=2, keepdims=True)
+        around = plan.evaluate((p[:300] + way).reshape(-1, 3)).reshape(60, 300)
+        assert (around >= bounds[:, 0] - 1e-4).all()
+        assert (around <= bounds[:, 1] + 1e-4).all()
+    # balls that say something: not every range is without end
+    assert np.isfinite(plan.ranges(p, 0.05)).mean() > 0.5
+    mesh = polygonise(field & shapes.box((0, 0, 0), (12, 12, 12)), 0.4)
+    assert measure.is_manifold(mesh)
+
+
+def test_refuses_ramps_that_do_not_rise_and_frames_without_size() -> None:
+    ball = shapes.sphere((0, 0, 0), 5.0)
+    with pytest.raises(GeometryError, match="knots"):
+        ball.ramp(np.array([0.0, 0.0]), np.array([1.0, 2.0]))
+    with pytest.raises(GeometryError, match="positive"):
+        ball.cylindrical(Pose(), 0.0, ball.bounds, 1.0)

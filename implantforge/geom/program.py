@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array
+from implantforge.core import Array, GeometryError
 from implantforge.core.field import Form
 from implantforge.kernels import rows
 
 # The place in this list is the kernel's number of the operation.
 STEPS = ("sphere", "plane", "box", "cone", "round_cone", "torus", "capsule", "samples", "periodic", "add", "negative",
-         "absolute", "min", "max", "smooth_min", "smooth_max", "keep", "load", "enter", "leave")  # fmt: skip
+         "absolute", "scale", "ramp", "min", "max", "smooth_min", "smooth_max", "sum", "keep", "load", "moved",
+         "cylindrical", "spherical", "warped", "leave")  # fmt: skip
 LEAVES = STEPS[:9]
+FRAMES = STEPS[21:25]  # steps whose last part is read in coordinates of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,30 +63,37 @@ class _Writer:
         key = (*frame, id(form))
         self.uses[key] = self.uses.get(key, 0) + 1
         if self.uses[key] == 1:
-            inner = (*frame, id(form)) if form.step == "moved" else frame
-            for part in form.parts:
+            for part, inner in self.inner(form, frame):
                 self.count(part, inner)
+
+    def inner(self, form: Form, frame: tuple[int, ...]) -> list[tuple[Form, tuple[int, ...]]]:
+        """Parts and the frame each is read in."""
+        last = (*frame, id(form)) if form.step in FRAMES else frame
+        return [*((part, frame) for part in form.parts[:-1]), *((part, last) for part in form.parts[-1:])]
 
     def write(self, form: Form, frame: tuple[int, ...]) -> None:
         key = (*frame, id(form))
         if key in self.slots:
             self.push("load", (float(self.slots[key]),))
             return
-        if form.step == "moved":
+        if form.step in FRAMES:
             self.poses = max(self.poses, len(frame) + 1)
-            self.steps.append(("enter", form.numbers))
-            self.write(form.parts[0], key)
+            for part in form.parts[:-1]:
+                self.write(part, frame)
+            self.top -= len(form.parts) - 1
+            self.steps.append((form.step, form.numbers))
+            self.write(form.parts[-1], key)
             self.steps.append(("leave", ()))
         elif form.step in LEAVES:
             size = float(np.abs(form.samples).max()) if form.step == "periodic" and form.samples is not None else np.inf
             self.limits[len(self.steps)] = form.slope, size
-            self.push(form.step, (*form.numbers, *self.place(form)))
+            self.push(form.step, (*_numbers(form), *self.place(form)))
         else:
             for part in form.parts:
                 self.write(part, frame)
             self.steps.append((form.step, form.numbers))
             self.top -= len(form.parts) - 1
-        if self.uses[key] > 1 and form.step != "moved":
+        if self.uses[key] > 1 and form.step not in FRAMES:
             self.slots[key] = len(self.slots)
             self.steps.append(("keep", (float(self.slots[key]),)))
 
@@ -100,6 +109,16 @@ class _Writer:
                 self.places[id(form.samples)] = sum(s.size for s in self.samples)
                 self.samples.append(form.samples)
             yield float(self.places[id(form.samples)])
+
+
+def _numbers(form: Form) -> tuple[float, ...]:
+    """A periodic form may give one length and one count of nodes for all axes; steps have three of each."""
+    if form.step != "periodic" or form.samples is None:
+        return form.numbers
+    numbers = form.numbers if len(form.numbers) == 6 else (*form.numbers[:1] * 3, *form.numbers[1:] * 3)
+    if form.samples.shape != tuple(int(n) + 1 for n in numbers[3:]):
+        raise GeometryError(f"periodic: {numbers[3:]} nodes need one sample more an axis, got {form.samples.shape}")
+    return numbers
 
 
 def program(form: Form) -> Program:

@@ -9,6 +9,7 @@ import edt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import map_coordinates
 
 from implantforge.core import Array, Field, GeometryError, Grid, Mesh, Pose
 from implantforge.core.field import Form, made
@@ -228,6 +229,28 @@ def from_samples(grid: Grid, values: NDArray) -> Field:
     bounds = np.array([corners.min(axis=0), corners.max(axis=0)])
     form = Form("samples", numbers, samples=samples, slope=max(1.0, steep))
     return Field(evaluate, bounds, max(1.0, steep), form=form)
+
+
+def periodic(values: ArrayLike, lengths_mm: ArrayLike, bounds: ArrayLike) -> Field:
+    """A tile of values (i,j,k), lengths_mm (3,) long and its low corner at 0, repeated without end and read linearly.
+
+    Counts and lengths may differ by axis. lipschitz is the steepest slope between neighbours, all axes together.
+    """
+    tile, lengths = np.asarray(values, np.float32), np.asarray(lengths_mm, np.float64)
+    if tile.ndim != 3 or not tile.size or lengths.shape != (3,) or not (lengths > 0).all():
+        raise GeometryError(f"periodic: needs values (i,j,k) and three lengths, got {tile.shape}, {lengths.tolist()}")
+    table = np.pad(tile, ((0, 1),) * 3, mode="wrap")
+    table.setflags(write=False)
+    counts = np.array(tile.shape)
+    rises = [float(np.abs(np.diff(table, axis=a)).max()) * counts[a] / lengths[a] for a in range(3)]
+    steep = max(float(np.linalg.norm(rises)), 1e-9)
+    form = Form("periodic", (*map(float, lengths), *map(float, counts)), (), table, steep)
+
+    def evaluate(p: Array) -> Array:
+        at = (p / lengths - np.floor(p / lengths)) * counts
+        return map_coordinates(table, at.T, np.float64, order=1, mode="nearest")
+
+    return Field(evaluate, np.asarray(bounds, np.float64), steep, form=form)
 
 
 def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:

@@ -2,8 +2,8 @@
 
 `steps` (m,2) int64 is an operation and where its numbers begin in `numbers`; `samples` holds all sampled arrays one
 after the other. Points come in chunks of at most 256, all steps are loops over the chunk. Operations, in the order of
-geom/program.py: sphere, plane, box, cone, round_cone, torus, capsule, samples, periodic, add, negative, absolute, min,
-max, smooth_min, smooth_max, keep, load, enter, leave.
+geom/program.py: sphere, plane, box, cone, round_cone, torus, capsule, samples, periodic, add, negative, absolute, scale,
+ramp, min, max, smooth_min, smooth_max, sum, keep, load, and the frames moved, cylindrical, spherical, warped; leave.
 """
 
 import numpy as np
@@ -102,12 +102,12 @@ def _within(x, scale):  # type: ignore[no-untyped-def]
 
 @helper
 def _periodic(p, v, x, y, z, n, out):  # type: ignore[no-untyped-def]
-    """p = cell, nodes, place: a cell sampled on nodes + 1 points an axis."""
-    nodes, place, scale = int(p[1]), int(p[2]), 1 / p[0]
-    line = nodes + 1
-    step = line * line
+    """p = lengths (3), nodes (3), place: a tile sampled on nodes + 1 points an axis."""
+    ni, nj, nk, place = int(p[3]), int(p[4]), int(p[5]), int(p[6])
+    line = nk + 1
+    step = line * (nj + 1)
     for q in range(n):
-        a, b, c = nodes * _within(x[q], scale), nodes * _within(y[q], scale), nodes * _within(z[q], scale)
+        a, b, c = ni * _within(x[q], 1 / p[0]), nj * _within(y[q], 1 / p[1]), nk * _within(z[q], 1 / p[2])
         i, j, k = int(a), int(b), int(c)
         out[q] = _eight(v, place + i * step + j * line + k, step, line,
                         np.float32(a - i), np.float32(b - j), np.float32(c - k))  # fmt: skip
@@ -115,9 +115,9 @@ def _periodic(p, v, x, y, z, n, out):  # type: ignore[no-untyped-def]
 
 @helper
 def _periodic_rows(p, v, x, y, z, n, row, room, out):  # type: ignore[no-untyped-def]
-    """As _periodic, for rows of `row` points along z: the cell is interpolated across once, then along."""
-    nodes, place, scale = int(p[1]), int(p[2]), 1 / p[0]
-    side, one = nodes + 1, np.float32(1.0)
+    """As _periodic, for rows of `row` points along z: the tile is interpolated across once, then along."""
+    ni, nj, nodes, place = int(p[3]), int(p[4]), int(p[5]), int(p[6])
+    side, one, scale = nodes + 1, np.float32(1.0), 1 / p[2]
     low = nodes * _within(z[0], scale)
     first = int(low)
     count = int(low + nodes * scale * (z[row - 1] - z[0])) - first + 2
@@ -128,16 +128,16 @@ def _periodic_rows(p, v, x, y, z, n, row, room, out):  # type: ignore[no-untyped
         places[q] = int(c)
         parts[q] = c - int(c)
     for r in range(0, n, row):
-        a, b = nodes * _within(x[r], scale), nodes * _within(y[r], scale)
+        a, b = ni * _within(x[r], 1 / p[0]), nj * _within(y[r], 1 / p[1])
         i, j = int(a), int(b)
-        base = place + (i * side + j) * side
+        base = place + (i * (nj + 1) + j) * side
         wa, wb = np.float32(a - i), np.float32(b - j)
         w00, w01, w10, w11 = (one - wa) * (one - wb), (one - wa) * wb, wa * (one - wb), wa * wb
         done, k = 0, first
         while done < count:
             some = min(nodes - k, count - done)
             lo, lu = v[base + k : base + k + some], v[base + side + k : base + side + k + some]
-            far = base + side * side + k
+            far = base + side * (nj + 1) + k
             hi, hu, to = v[far : far + some], v[far + side : far + side + some], line[done : done + some]
             for m in range(some):
                 to[m] = w00 * lo[m] + w01 * lu[m] + w10 * hi[m] + w11 * hu[m]
@@ -165,31 +165,51 @@ def _leaf(op, p, samples, x, y, z, n, row, room, out):  # type: ignore[no-untype
         _revolved(op, p, x, y, z, n, out)
     elif op == 7:
         _samples(p, samples, x, y, z, n, out)
-    elif row and row < n + 1 and (z[row - 1] - z[0]) * p[1] / p[0] < 126 and (z[1] - z[0]) * p[1] / p[0] < 8:
+    elif row and row < n + 1 and (z[row - 1] - z[0]) * p[5] / p[2] < 126 and (z[1] - z[0]) * p[5] / p[2] < 8:
         _periodic_rows(p, samples, x, y, z, n, row, room, out)
     else:
         _periodic(p, samples, x, y, z, n, out)
 
 
 @helper
+def _ramped(p, x):  # type: ignore[no-untyped-def]
+    """Value at x of the line through p[0] knots (x, y from p[1] on), level beyond the ends."""
+    knots = int(p[0])
+    if not x > p[1]:
+        return p[2] + (x - x)  # NaN stays NaN
+    for k in range(1, knots):
+        a, b = p[2 * k - 1], p[2 * k + 1]
+        if x < b:
+            return p[2 * k] + (p[2 * k + 2] - p[2 * k]) * (x - a) / (b - a)
+    return p[2 * knots]
+
+
+@helper
 def _change(op, p, a, n):  # type: ignore[no-untyped-def]
-    """a = a + p[0] (9), -a (10) or |a| (11)."""
-    add, turn = (p[0] if op == 9 else 0.0), (-1.0 if op == 10 else 1.0)
+    """a = a + p[0] (9), -a (10), |a| (11), p[0] a (12), or the ramp of a (13)."""
+    if op == 13:
+        for i in range(n):
+            a[i] = _ramped(p, a[i])
+        return
+    add, turn = (p[0] if op == 9 else 0.0), (-1.0 if op == 10 else (p[0] if op == 12 else 1.0))
     for i in range(n):
         a[i] = abs(a[i]) if op == 11 else turn * a[i] + add
 
 
 @helper
 def _join(op, radius, a, b, n):  # type: ignore[no-untyped-def]
-    """a = min (12), max (13), or their smooth forms (14, 15), of a and b."""
-    if op == 12:
+    """a = min (14), max (15), their smooth forms (16, 17), or the sum (18) of a and b."""
+    if op == 14:
         for i in range(n):
             a[i] = b[i] if b[i] < a[i] else a[i]
-    elif op == 13:
+    elif op == 15:
         for i in range(n):
             a[i] = b[i] if b[i] > a[i] else a[i]
+    elif op == 18:
+        for i in range(n):
+            a[i] += b[i]
     else:
-        sign = 1.0 if op == 15 else -1.0
+        sign = 1.0 if op == 17 else -1.0
         for i in range(n):
             apart = abs(a[i] - b[i])
             blend = radius - apart if radius > apart else 0.0
@@ -197,13 +217,34 @@ def _join(op, radius, a, b, n):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _enter(p, old, new, n):  # type: ignore[no-untyped-def]
-    """Points in the frame of a pose: p = rotation (9), origin (3)."""
+def _enter(op, p, old, new, n):  # type: ignore[no-untyped-def]
+    """Points in a frame: moved (21), cylindrical (22), spherical (23); p = rotation (9), origin (3), reference radius.
+    Cylindrical are (radius, arc at the reference radius, height), spherical (radius, arc along, arc up)."""
     for i in range(n):
         a, b, c = old[0, i] - p[9], old[1, i] - p[10], old[2, i] - p[11]
-        new[0, i] = a * p[0] + b * p[3] + c * p[6]
-        new[1, i] = a * p[1] + b * p[4] + c * p[7]
-        new[2, i] = a * p[2] + b * p[5] + c * p[8]
+        u = a * p[0] + b * p[3] + c * p[6]
+        v = a * p[1] + b * p[4] + c * p[7]
+        w = a * p[2] + b * p[5] + c * p[8]
+        if op > 21:
+            r = np.sqrt(u * u + v * v)
+            u, v = r, p[12] * np.arctan2(v, u)
+            if op == 23:
+                u, w = np.sqrt(r * r + w * w), p[12] * np.arctan2(w, r)
+        new[0, i], new[1, i], new[2, i] = u, v, w
+
+
+@helper
+def _reach(op, p, at, radius):  # type: ignore[no-untyped-def]
+    """Radius in the frame of a ball about point at (3,1): what the axis makes of it without bound near itself."""
+    if op == 21:
+        return radius
+    a, b, c = at[0, 0] - p[9], at[1, 0] - p[10], at[2, 0] - p[11]
+    t = a * p[2] + b * p[5] + c * p[8]
+    square = a * a + b * b + c * c - t * t
+    away = np.sqrt(square if square > 0 else 0.0) - radius
+    if radius == 0.0:
+        return 0.0
+    return radius * max(1.0, p[12] / away) if away > 1e-9 else np.inf
 
 
 @helper
@@ -217,19 +258,23 @@ def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-u
             top += 1
             straight = row if level == 0 else 0
             _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], n, straight, room, stack[top])
-        elif op < 12:
+        elif op < 14:
             _change(op, p, stack[top], n)
-        elif op < 16:
+        elif op < 19:
             top -= 1
             _join(op, p[0], stack[top], stack[top + 1], n)
-        elif op == 16:
+        elif op == 19:
             stack[int(p[0]), :n] = stack[top, :n]
-        elif op == 17:
+        elif op == 20:
             top += 1
             stack[top, :n] = stack[int(p[0]), :n]
-        elif op == 18:
-            _enter(p, at[level], at[level + 1], n)
+        elif op < 24:
+            _enter(op, p, at[level], at[level + 1], n)
             level += 1
+        elif op == 24:
+            top -= 3
+            level += 1
+            at[level, :, :n] = stack[top + 1 : top + 4, :n]
         else:
             level -= 1
 
@@ -237,12 +282,22 @@ def _run(steps, numbers, samples, at, row, n, room, stack):  # type: ignore[no-u
 @helper
 def _range(op, p, a, b):  # type: ignore[no-untyped-def]
     """Applies a step that is no leaf to ranges a (2,) and, for a join, b (2,)."""
-    if op == 9:
-        _change(op, p, a, 2)
-    elif op == 10:
+    if op == 10:
         a[0], a[1] = -a[1], -a[0]
     elif op == 11:
         a[0], a[1] = max(a[0], -a[1], 0.0), max(-a[0], a[1])
+    elif op == 12:
+        u, v = p[0] * a[0], p[0] * a[1]
+        a[0], a[1] = (u, v) if p[0] >= 0 else (v, u)
+    elif op == 13:
+        u, v = _ramped(p, a[0]), _ramped(p, a[1])
+        low, high = min(u, v), max(u, v)
+        for k in range(int(p[0])):
+            if a[0] < p[2 * k + 1] < a[1]:
+                low, high = min(low, p[2 * k + 2]), max(high, p[2 * k + 2])
+        a[0], a[1] = low, high
+    elif op < 14:
+        _change(op, p, a, 2)
     else:
         _join(op, p[0], a, b, 2)
 
@@ -251,7 +306,7 @@ def _range(op, p, a, b):  # type: ignore[no-untyped-def]
 def _drop(kept, a, b, count, more):  # type: ignore[no-untyped-def]
     """Takes steps a..b and the last `more` out of kept, unless something they keep is loaded later; the new count."""
     for s in range(a, b):
-        if kept[s, 0] == 16:
+        if kept[s, 0] == 19:
             return count
     for s in range(b, count):
         kept[a + s - b] = kept[s]
@@ -264,7 +319,9 @@ def _pruned(steps, numbers, samples, depth, x, y, z, radius, kept):  # type: ign
     leaf's numbers stand its steepest slope and its largest size."""
     stack, at, room = np.empty((depth[0], 2)), np.empty((depth[1], 3, 1)), np.empty((3, 1), np.float32)
     value, begin, count = np.empty(1), np.zeros(depth[0] + 1, np.int64), 0
+    reach, entered = np.empty(depth[1]), np.zeros(depth[1], np.int64)
     at[0, 0, 0], at[0, 1, 0], at[0, 2, 0] = x, y, z
+    reach[0] = radius
     top, level = -1, 0
     for s in range(len(steps)):
         op, first = steps[s, 0], steps[s, 1]
@@ -273,36 +330,46 @@ def _pruned(steps, numbers, samples, depth, x, y, z, radius, kept):  # type: ign
         count += 1
         if op < 9:
             top += 1
-            begin[top] = count - 1 if level == 0 else begin[top]
+            begin[top] = count - 1
             _leaf(op, p, samples, at[level, 0], at[level, 1], at[level, 2], 1, 0, room, value)
-            slope, size = numbers[first - 2] * radius, numbers[first - 1]
+            slope, size = numbers[first - 2] * reach[level], numbers[first - 1]
             stack[top, 0] = max(value[0] - slope, -size) if value[0] == value[0] else value[0]
             stack[top, 1] = min(value[0] + slope, size)
-        elif op < 12:
+        elif op < 14:
             _range(op, p, stack[top], stack[top])
-        elif op < 16:
+        elif op < 19:
             top -= 1
             a, b = stack[top], stack[top + 1]
-            blend = p[0] if op > 13 else 0.0  # smooth joins differ from plain ones within it
+            blend = p[0] if op > 15 else 0.0  # smooth joins differ from plain ones within it
             first_wins = a[1] + blend < b[0] if op & 1 == 0 else a[0] > b[1] + blend
             second_wins = b[1] + blend < a[0] if op & 1 == 0 else b[0] > a[1] + blend
-            if level == 0 and first_wins:
+            if first_wins and op < 18:
                 count = _drop(kept, begin[top + 1], count, count, 0)
-            elif level == 0 and second_wins:
+            elif second_wins and op < 18:
                 count = _drop(kept, begin[top], begin[top + 1], count, 1)
             _range(op, p, a, b)
-        elif op == 16:
+        elif op == 19:
             stack[int(p[0])] = stack[top]
-        elif op == 17:
+        elif op == 20:
             top += 1
-            begin[top] = count - 1 if level == 0 else begin[top]
+            begin[top] = count - 1
             stack[top] = stack[int(p[0])]
-        elif op == 18:
-            if level == 0:
-                begin[top + 1] = count - 1
-            _enter(p, at[level], at[level + 1], 1)
+        elif op < 24:
+            entered[level + 1] = count - 1
+            reach[level + 1] = _reach(op, p, at[level], reach[level])
+            _enter(op, p, at[level], at[level + 1], 1)
             level += 1
+        elif op == 24:
+            top -= 3
+            level += 1
+            entered[level], square = begin[top + 1], 0.0
+            for c in range(3):
+                low, high = stack[top + 1 + c, 0], stack[top + 1 + c, 1]
+                at[level, c, 0] = 0.5 * (low + high)
+                square += 0.25 * (high - low) * (high - low)
+            reach[level] = np.sqrt(square)
         else:
+            begin[top] = entered[level]
             level -= 1
     return count, stack[0, 0], stack[0, 1]
 
