@@ -55,11 +55,12 @@ class Wall:
 class Porosity:
     """Porosity of four whole cells less the one asked, in the middle of what the kind can be; points of a hundred."""
 
-    params = (lattice.KINDS, ("sheet", "network"))
-    param_names = ("kind", "form")
+    params = (tuple(" ".join(key) for key in lattice.DENSITY),)
+    param_names = ("family",)
     unit = "points of 100"
 
-    def track_porosity_error(self, kind: str, form: str) -> float:
+    def track_porosity_error(self, family: str) -> float:
+        kind, form = family.split()
         asked = 1 - sum(lattice.DENSITY[kind, form]) / 2
         solved = lattice.solve(Lattice(kind, form, 1.5, porosity=asked))  # type: ignore[arg-type]
         region = shapes.box((0, 0, 0), (6, 6, 6))

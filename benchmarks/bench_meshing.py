@@ -113,7 +113,8 @@ def ours(part: str, h: float) -> Meshed:
 
 def true_wall(part: str, h: float) -> Meshed:
     """What a build makes: walls by distance. The table of the cell is made anew."""
-    lattice._cell_table.cache_clear()
+    lattice.surfaces.table.cache_clear()
+    lattice.filling._scaled.cache_clear()
     return triangles(wall_field(part), h, dtype=np.float32)
 
 

@@ -8,6 +8,7 @@ from implantforge.core import Design, Field, GeometryError, Lattice, Mesh
 from implantforge.geom import measure, shapes
 from implantforge.geom.meshing import polygonise
 from implantforge.stages import lattice
+from implantforge.stages.lattice import solving
 
 # Level constants c (network f < c) at relative density 0.2 / 0.3 / 0.4, 96^3 sampling.
 LEVELS = {
@@ -28,11 +29,11 @@ SHEETS = {"lidinoid": (0.032, 0.240), "splitp": (0.039, 0.284)}
 def test_levels_of_the_table(kind: str) -> None:
     for density, level in zip((0.2, 0.3, 0.4), LEVELS[kind]):
         if level is not None:
-            assert lattice._cut(kind, "network", density) == pytest.approx(level, abs=0.012)
+            assert solving.cut(kind, "network", 0, density) == pytest.approx(level, abs=0.012)
 
 
 def test_gyroid_at_zero_is_half() -> None:
-    assert lattice._cut("gyroid", "network", 0.5) == pytest.approx(0, abs=0.01)
+    assert solving.cut("gyroid", "network", 0, 0.5) == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize("form", ["sheet", "network"])
@@ -75,7 +76,7 @@ def test_walls_and_pores_of_the_table(kind: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["sheet", "network"])
-@pytest.mark.parametrize("kind", lattice.KINDS[4:])
+@pytest.mark.parametrize("kind", lattice.SURFACES[4:])
 def test_new_kinds_hang_together(kind: str, form: str) -> None:
     """At both ends of the range a network is one piece, a sheet has two open labyrinths, and throats stay open."""
     n = 48
@@ -142,9 +143,9 @@ def test_meshed_cell_has_the_field_volume() -> None:
 def test_field_never_hides_metal() -> None:
     """|field| <= lipschitz * distance to the zero set: checked by looking for sign changes inside the promised ball."""
     rng = np.random.default_rng(11)
-    for kind in lattice.KINDS:
+    for kind in lattice.SURFACES:
         solid = lattice.field(
-            lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7 if kind in lattice.KINDS[:4] else 0.8)),
+            lattice.solve(Lattice(kind, "sheet", 1.5, porosity=0.7 if kind in lattice.SURFACES[:4] else 0.8)),
             np.array([[-3.0] * 3, [3.0] * 3]),
         )
         p = rng.uniform(-1.5, 1.5, (3000, 3))
@@ -206,7 +207,7 @@ def test_any_coat_is_one_closed_surface(seed: int) -> None:
     """Family, form, density, cell, shape and h at random: closed, oriented, accepted by the referee, and vertices that
     stay apart in a file's float32."""
     rng = np.random.default_rng(100 + seed)
-    kind, form = lattice.KINDS[seed % 8], ("sheet", "network")[int(rng.integers(2))]
+    kind, form = lattice.SURFACES[seed % 8], ("sheet", "network")[int(rng.integers(2))]
     low, high = lattice.DENSITY[kind, form]
     cell, h = rng.uniform(1.0, 2.5), rng.uniform(0.08, 0.25)
     asked = Lattice(kind, form, cell, porosity=1 - rng.uniform(low + 0.01, high - 0.01))  # type: ignore[arg-type]

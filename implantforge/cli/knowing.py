@@ -30,13 +30,13 @@ def list_(kind: str | None, as_json: bool) -> int:
 def _rows(kind: str) -> dict[str, str]:
     """Name and one line of text of everything of one kind."""
     from implantforge import implants
-    from implantforge.pipeline import recipe, resources
-    from implantforge.stages import printability
+    from implantforge.pipeline import resources
+    from implantforge.stages import lattice, printability
 
     if kind == "implants":
         return {name: implant.summary for name, implant in implants.registry().items()}
     if kind == "lattices":
-        return dict.fromkeys(recipe.KINDS, "network or sheet")
+        return lattice.describe()
     if kind == "machines":
         return {name: f"{row.process}, {' x '.join(f'{mm:g}' for mm in row.plate_mm)} x {row.height_mm:g} mm, layer "
                       f"{row.layer_um:g} um" for name, row in printability.MACHINES.items()}  # fmt: skip

@@ -24,14 +24,33 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Grade:
+    """What changes with what: knots (at_mm, value), at rising, linear between, level beyond. by is `depth` under the
+    surface, distance from a `point` or an `axis`, the coordinate `along` an axis, or the name of a field given beside
+    (HU, stress, distance to a screw)."""
+
+    what: Literal["wall_mm", "porosity", "cell_mm"]
+    by: str
+    knots: tuple[tuple[float, float], ...]
+    at_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Lattice:
-    """A porous filling asked in the user's terms: cell and either a true wall (mm) or a porosity (0..1)."""
+    """A porous filling asked in the user's terms: cell and exactly one of a true wall, strut or neck (mm), a porosity
+    (0..1) or a pore (mm, median local thickness of the void). seed chooses among the stochastic ones. placement says
+    along what cells lie; grades change them from place to place."""
 
     kind: str = "gyroid"
-    form: Literal["sheet", "network"] = "network"
+    form: Literal["sheet", "network", "strut"] = "network"
     cell_mm: float = 1.4
     wall_mm: float | None = None
     porosity: float | None = None
+    pore_mm: float | None = None
+    seed: int = 0
+    placement: Literal["cartesian", "cylindrical", "spherical", "conformal"] = "cartesian"
+    grades: tuple[Grade, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,10 @@ from implantforge import implants
 from implantforge.core import InputError, Lattice
 from implantforge.implants import Implant, Params, choice, count, flag, mm, number, parameters, text
 from implantforge.pipeline import resources
-from implantforge.stages import printability
+from implantforge.stages import lattice, printability
 
 HEADER = "# ImplantForge recipe, every value written out.\n"
-KINDS = ("gyroid", "diamond", "primitive", "iwp", "neovius", "frd", "lidinoid", "splitp")
+KINDS = lattice.KINDS
 
 
 class CaseParams(Params):
@@ -41,7 +41,7 @@ class LatticeParams(Params):
     """[lattice]"""
 
     kind: str = choice("gyroid", KINDS, "unit cell")
-    form: str = choice("network", ("network", "sheet"), "skeleton on one side of the surface, or a wall on both")
+    form: str = choice("network", lattice.FORMS, "skeleton on one side of the surface, a wall on both, or round struts")
     cell_mm: float = mm(1.4, 0.5, 10.0, "edge of the unit cell", source="pores 0.3-0.8 mm at 70 % porosity")
     wall_mm: float | None = mm(None, 0.1, 3.0, "true wall or neck thickness (give this or porosity)")
     porosity: float | None = number(None, 0.3, 0.9, "open share of the volume (give this or wall_mm)",

@@ -1,0 +1,14 @@
+"""Lattices in the user's terms: a wall in mm, a porosity or a pore becomes a field and a porous coat bonded to its core.
+
+`families` lists what there is, `solving` works out the numbers, `filling` makes the metal, `placing` bends and grades it.
+"""
+
+from implantforge.stages.lattice.families import DENSITY, FAMILIES, FORMS, KINDS, describe, forms
+from implantforge.stages.lattice.filling import field, fill, trim
+from implantforge.stages.lattice.solving import SolvedLattice, form_of, solve
+from implantforge.stages.lattice.surfaces import SURFACES
+
+__all__ = [
+    "DENSITY", "FAMILIES", "FORMS", "KINDS", "SURFACES", "SolvedLattice", "describe", "field", "fill", "form_of",
+    "forms", "solve", "trim",
+]  # fmt: skip

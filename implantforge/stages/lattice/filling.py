@@ -1,0 +1,137 @@
+"""Lattice fields, and coats of them bonded to a core."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implantforge.core import Array, Design, Field, GeometryError, Mesh
+from implantforge.core.field import Form
+from implantforge.geom import measure
+from implantforge.geom.program import program
+from implantforge.kernels.tpms import tpms_distance
+from implantforge.stages.lattice import spinodoid, struts, surfaces
+from implantforge.stages.lattice.solving import SolvedLattice
+
+EDGE_MM = 0.1
+"""Where the envelope cuts a strut its edge is blunted over this width: no feather edge that a melt pool could not make."""
+LATTICE_LIPSCHITZ = 1.3  # foot points of the Newton walk jump between sheets; tables are read linearly
+
+
+def field(solved: SolvedLattice, bounds: Array) -> Field:
+    """The infinite lattice as a distance field inside bounds (2,3) mm, cut off a little off its surface."""
+    half = solved.wall_mm / 2
+    if solved.form == "network":
+        return middle(solved, 0.0, bounds)
+    base = middle(solved, half, bounds)
+    form = base.form if solved.form == "strut" or base.form is None else Form("absolute", (), (base.form,))
+    thick = Form("add", (-half,), (form,)) if form else None
+    if solved.form == "strut":
+        return Field(lambda p: base.evaluate(p) - half, bounds, LATTICE_LIPSCHITZ, form=thick)
+    return Field(lambda p: np.abs(base.evaluate(p)) - half, bounds, LATTICE_LIPSCHITZ, form=thick)
+
+
+def middle(solved: SolvedLattice, reach_mm: float, bounds: Array) -> Field:
+    """Signed distance to the surface f = level, or distance to the centre lines, true to reach_mm and a little more."""
+    cell, level = float(solved.cell_mm), float(solved.level)
+    if solved.kind in surfaces.SURFACES and solved.form != "strut":
+        row = surfaces.SURFACES.index(solved.kind)
+        limit = surfaces.LIMIT[row] * cell + reach_mm
+        samples = _scaled(solved.kind, solved.form, 0, cell, level, limit)
+
+        def evaluate(p: Array) -> Array:
+            out = np.empty(len(p))
+            steps = surfaces.STEPS[row]
+            tpms_distance(row, cell, level, limit, steps, np.ascontiguousarray(p, np.float64), out)
+            return out
+
+        form = Form("periodic", (cell, float(surfaces.NODES[row])), samples=samples, slope=LATTICE_LIPSCHITZ)
+        return Field(evaluate, bounds, LATTICE_LIPSCHITZ, form=form)
+    limit = spinodoid.LIMIT * cell + reach_mm if solved.form != "strut" else np.inf
+    samples = _scaled(solved.kind, solved.form, solved.seed, cell, level, limit)
+    side = struts.STRUTS[solved.kind][1] if solved.form == "strut" else spinodoid.SIDE
+    form = Form("periodic", (side * cell, float(len(samples) - 1)), samples=samples, slope=LATTICE_LIPSCHITZ)
+    return Field(program(form).evaluate, bounds, LATTICE_LIPSCHITZ, form=form)
+
+
+@lru_cache(maxsize=4)
+def _scaled(kind: str, form: str, seed: int, cell: float, level: float, limit: float) -> NDArray[np.float32]:
+    """The family's table in mm."""
+    if form == "strut":
+        found = struts.table(kind, seed)
+    else:
+        maker = spinodoid if kind == "spinodoid" else surfaces
+        found = maker.table(kind, form, seed, level, limit / cell)
+    out: NDArray[np.float32] = (found * cell).astype(np.float32)
+    out.setflags(write=False)
+    return out
+
+
+def fill(design: Design, solved: SolvedLattice, *, min_feature_mm: float = 0.0, overlap_mm: float = 0.1) -> Field:
+    """Metal of a design: solid | (porous & lattice), inside the envelope.
+
+    The lattice reaches overlap_mm into and along the core, so that struts root in metal; they end at the nominal
+    envelope. Raises GeometryError when the lattice is thinner than min_feature_mm.
+    """
+    if solved.wall_mm < min_feature_mm:
+        raise GeometryError(
+            f"lattice: {solved.kind} {solved.form} wall {solved.wall_mm:.3f} mm < printable {min_feature_mm:.3f} mm; "
+            "raise wall_mm or cell_mm, or lower the porosity"
+        )
+    solid, porous, envelope = design.solid, design.porous, design.envelope
+    lattice = field(solved, porous.bounds)
+
+    def evaluate(p: Array) -> NDArray:
+        core, region = solid.evaluate(p), porous.evaluate(p)
+        reach = np.minimum(region, core - overlap_mm)
+        edge = reach < region
+        if edge.any():
+            reach[edge] = np.maximum(reach[edge], np.minimum(region[edge], envelope.evaluate(p[edge])))
+        metal = np.array(core, np.float64)
+        open_ = reach < metal
+        if open_.any():
+            strut, limit = lattice.evaluate(p[open_]), reach[open_]
+            blunt = np.maximum(EDGE_MM - np.abs(strut - limit), 0)
+            metal[open_] = np.minimum(metal[open_], np.maximum(strut, limit) + blunt * blunt / (4 * EDGE_MM))
+        return metal
+
+    steepest = max(solid.lipschitz, porous.lipschitz, envelope.lipschitz, lattice.lipschitz)
+    return Field(evaluate, (solid | porous).bounds, steepest, form=_filled(design, lattice, overlap_mm))
+
+
+def _filled(design: Design, lattice: Field, overlap_mm: float) -> Form | None:
+    """The form of fill: the struts' reach written out is min(region, max(core - overlap, envelope))."""
+    core, region, envelope, struts = (f.form for f in (design.solid, design.porous, design.envelope, lattice))
+    if core is None or region is None or envelope is None or struts is None:
+        return None
+    rooted = Form("max", (), (Form("add", (-overlap_mm,), (core,)), envelope))
+    reach = Form("min", (), (region, rooted))
+    return Form("min", (), (core, Form("smooth_max", (EDGE_MM,), (struts, reach))))
+
+
+def trim(mesh: Mesh) -> tuple[Mesh, dict[str, float]]:
+    """The largest body alone: loose pieces (clipped struts) and closed inner voids are dropped.
+
+    The report counts them with their volumes: crumbs, crumb_volume_mm3, voids, void_volume_mm3, kept_volume_mm3.
+    """
+    labels, volumes = measure.components(mesh)
+    main = int(np.argmax(volumes))
+    if volumes[main] <= 0:
+        raise GeometryError("trim: the mesh encloses no volume; its faces may look inward")
+    crumbs, voids = volumes > 0, volumes <= 0
+    crumbs[main] = False
+    report = {
+        "crumbs": float(crumbs.sum()),
+        "crumb_volume_mm3": float(volumes[crumbs].sum()),
+        "voids": float(voids.sum()),
+        "void_volume_mm3": float(-volumes[voids].sum()),
+        "kept_volume_mm3": float(volumes[main]),
+    }
+    if len(volumes) == 1:
+        return mesh, report
+    used = labels == main
+    rows = np.cumsum(used, dtype=np.int64) - 1
+    faces = mesh.faces[used[mesh.faces[:, 0]]]
+    return Mesh(mesh.vertices[used], rows[faces]), report

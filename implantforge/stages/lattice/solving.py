@@ -1,0 +1,168 @@
+"""From what is asked (a wall, a porosity or a pore) to the numbers of a lattice, or a refusal with what can be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import brentq
+
+from implantforge.core import GeometryError, Lattice
+from implantforge.stages.lattice import spinodoid
+from implantforge.stages.lattice.families import DENSITY, FAMILIES, KINDS, forms
+from implantforge.stages.lattice.rooms import median_thickness, passing
+
+ASKED = ("wall_mm", "porosity", "pore_mm")
+THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
+
+
+@dataclass(frozen=True)
+class SolvedLattice:
+    """A lattice with its numbers worked out. level cuts f (network); wall_mm is the sheet's thickness, the strut's
+    diameter or the network's neck, the largest sphere that passes through the solid (spinodoid: the median thickness);
+    pore_mm the largest sphere in the void, throat_mm the largest that passes.
+    """
+
+    kind: str
+    form: str
+    cell_mm: float
+    level: float
+    wall_mm: float
+    porosity: float
+    pore_mm: float
+    throat_mm: float
+    seed: int = 0
+
+
+def form_of(lattice: Lattice) -> str:
+    """The form meant: a kind of struts has no other, whatever the default says. GeometryError when there is none."""
+    there = forms(lattice.kind)
+    if not there:
+        raise GeometryError(f"lattice: no kind {lattice.kind!r}; there are {', '.join(KINDS)}")
+    if there == ("strut",) and lattice.form == "network":
+        return "strut"
+    if lattice.form not in there:
+        raise GeometryError(f"lattice: {lattice.kind} comes as {' or '.join(there)}, not as {lattice.form!r}")
+    return lattice.form
+
+
+def solve(lattice: Lattice) -> SolvedLattice:
+    """Level, wall, porosity, pore and throat of a lattice given by cell and exactly one of wall_mm, porosity or pore_mm
+    (median local thickness of the void).
+
+    Raises GeometryError for unknown kinds, none or several given, and densities that fall apart or close up.
+    """
+    form = form_of(lattice)
+    given = {name: value for name in ASKED if (value := getattr(lattice, name)) is not None}
+    if len(given) != 1:
+        raise GeometryError(f"lattice: give one of {', '.join(ASKED)}, got {given or 'none'}")
+    for name, value in (("cell_mm", lattice.cell_mm), *given.items()):
+        if not 0 < value < np.inf:
+            raise GeometryError(f"lattice: {name} must be positive, got {value}")
+    if lattice.porosity is not None:
+        density = 1.0 - lattice.porosity
+    elif lattice.wall_mm is not None:
+        density = _density_of_wall(lattice.kind, form, lattice.seed, lattice.wall_mm / lattice.cell_mm)
+    else:
+        density = _density_of_pore(lattice.kind, form, lattice.seed, float(lattice.pore_mm or 0) / lattice.cell_mm)
+    low, high = DENSITY[lattice.kind, form]
+    if not low <= density <= high:
+        raise GeometryError(_refusal(lattice, form, density))
+    level, wall, pore, throat = _unit(lattice.kind, form, lattice.seed, round(density, 6))
+    if lattice.wall_mm is not None:
+        wall = lattice.wall_mm / lattice.cell_mm
+    if throat <= THROAT:
+        raise GeometryError(f"lattice: {lattice.kind} {form} of density {density:.3f} has closed pores (throat 0)")
+    wall_mm, pore_mm, throat_mm = (float(x * lattice.cell_mm) for x in (wall, pore, throat))
+    return SolvedLattice(
+        lattice.kind, form, lattice.cell_mm, level, wall_mm, 1.0 - density, pore_mm, throat_mm, lattice.seed
+    )  # fmt: skip
+
+
+def _refusal(lattice: Lattice, form: str, density: float) -> str:
+    """Why this density cannot be, and what can be had at this cell."""
+    low, high = DENSITY[lattice.kind, form]
+    ends = [_unit(lattice.kind, form, lattice.seed, round(d, 6)) for d in (low, high)]
+    walls = [end[1] * lattice.cell_mm for end in ends]
+    why = "falls apart or is thinner than its sampling" if density < low else "closes its pores"
+    span = f"porosity {1 - high:.2f}..{1 - low:.2f} or wall {walls[0]:.2f}..{walls[1]:.2f} mm"
+    if lattice.pore_mm is not None:
+        pores = [pore_median(lattice.kind, form, lattice.seed, d) * lattice.cell_mm for d in (high, low)]
+        span += f" or pore {pores[0]:.2f}..{pores[1]:.2f} mm"
+    size = f"density {density:.3f}" if 0 < density < 1 else "this size"
+    return f"lattice: {lattice.kind} {form} of {size} {why}; at cell {lattice.cell_mm:g} mm ask for {span}"
+
+
+def cut(kind: str, form: str, seed: int, density: float) -> float:
+    """Level of f (network), or half wall or radius in cells (sheet, strut), that leaves this share solid."""
+    values = FAMILIES[kind, form].maker.shares(kind, form, seed)
+    return float(np.interp(density, (np.arange(len(values)) + 0.5) / len(values), values))
+
+
+def density_within(kind: str, form: str, seed: int, half: float) -> float:
+    """Share of the tile within half cells of the sheet or of the centre lines."""
+    values = FAMILIES[kind, form].maker.shares(kind, form, seed)
+    return float(np.searchsorted(values, half) / len(values))
+
+
+def _density_of_wall(kind: str, form: str, seed: int, wall: float) -> float:
+    """Relative density whose wall, strut or neck is `wall` cells; 0 or 1 when out of reach."""
+    if form != "network":
+        return density_within(kind, form, seed, wall / 2)
+    low, high = DENSITY[kind, form]
+    if wall < neck(kind, seed, low):
+        return 0.0
+    if wall > neck(kind, seed, high):
+        return 1.0
+    return float(brentq(lambda d: neck(kind, seed, d) - wall, low, high, xtol=5e-4, rtol=1e-6))
+
+
+def _density_of_pore(kind: str, form: str, seed: int, pore: float) -> float:
+    """Relative density whose void has this median local thickness in cells; 0 or 1 when out of reach."""
+    low, high = DENSITY[kind, form]
+    if pore > pore_median(kind, form, seed, low):
+        return 0.0
+    if pore < pore_median(kind, form, seed, high):
+        return 1.0
+    return float(brentq(lambda d: pore_median(kind, form, seed, d) - pore, low, high, xtol=1e-3, rtol=1e-3))
+
+
+@lru_cache(maxsize=256)
+def neck(kind: str, seed: int, density: float) -> float:
+    """What wall_mm means of a network, in cells."""
+    level = cut(kind, "network", seed, density)
+    if kind == "spinodoid":
+        return spinodoid.strut(seed, level)
+    return float(FAMILIES[kind, "network"].maker.neck(kind, "network", seed, level))
+
+
+@lru_cache(maxsize=64)
+def _unit(kind: str, form: str, seed: int, density: float) -> tuple[float, float, float, float]:
+    """level, wall, pore and throat in cells."""
+    maker, level = FAMILIES[kind, form].maker, cut(kind, form, seed, density)
+    if form == "network":
+        void = maker.sides(kind, form, seed, level)[1]
+        return level, neck(kind, seed, density), 2 * float(void.max()), 2 * passing(void)
+    pore, throat = _labyrinths(kind, form, seed)
+    return 0.0, 2 * level, pore - 2 * level, throat - 2 * level
+
+
+@lru_cache(maxsize=16)
+def _labyrinths(kind: str, form: str, seed: int) -> tuple[float, float]:
+    """Largest and largest passing sphere beside a sheet, or round struts, of no thickness; a sheet's narrower side
+    passes less."""
+    rooms = FAMILIES[kind, form].maker.sides(kind, form, seed, 0.0)[:2]
+    there = [room for room in rooms if room.any()]
+    return 2 * float(max(room.max() for room in there)), 2 * min(passing(room) for room in there)
+
+
+@lru_cache(maxsize=64)
+def pore_median(kind: str, form: str, seed: int, density: float) -> float:
+    """Median local thickness of the void, in cells."""
+    level = cut(kind, form, seed, density)
+    low, void, step = FAMILIES[kind, form].maker.sides(kind, form, seed, level if form == "network" else 0.0)
+    if form == "network":
+        return median_thickness(void, step)
+    room = np.maximum(low, void) if form == "sheet" else void
+    return median_thickness(np.maximum(room - level, 0.0), step)
