@@ -35,3 +35,28 @@ def line_distance(lines, step, reach, out):  # type: ignore[no-untyped-def]
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 plane[j, k] = np.sqrt(plane[j, k])
+
+
+@parallel_kernel
+def net_distance(struts, starts, items, origin, bin_mm, shape, reach, points, out):  # type: ignore[no-untyped-def]
+    """out (n,) = distance of points (n,3) to the nearest strut of struts (m,8) = start, end, radius at each, at most
+    reach. Struts near bin b are items[starts[b]:starts[b + 1]]."""
+    for c in prange((len(points) + 255) // 256):
+        for n in range(np.int64(c) * 256, min(np.int64(c) * 256 + 256, len(points))):
+            x, y, z = points[n, 0], points[n, 1], points[n, 2]
+            i = int(np.floor((x - origin[0]) / bin_mm))
+            j = int(np.floor((y - origin[1]) / bin_mm))
+            k = int(np.floor((z - origin[2]) / bin_mm))
+            best = reach
+            if 0 <= i < shape[0] and 0 <= j < shape[1] and 0 <= k < shape[2]:
+                b = (i * shape[1] + j) * shape[2] + k
+                for m in range(starts[b], starts[b + 1]):
+                    s = struts[items[m]]
+                    u, v, w = x - s[0], y - s[1], z - s[2]
+                    d, e, f = s[3] - s[0], s[4] - s[1], s[5] - s[2]
+                    t = (u * d + v * e + w * f) / (d * d + e * e + f * f + 1e-30)
+                    t = min(max(t, 0.0), 1.0)
+                    u, v, w = u - t * d, v - t * e, w - t * f
+                    away = np.sqrt(u * u + v * v + w * w) - s[6] - t * (s[7] - s[6])
+                    best = away if away < best else best
+            out[n] = best

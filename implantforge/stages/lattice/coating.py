@@ -1,0 +1,215 @@
+"""A shape with its porous part: lattice laid by chart and grades, bonded to core, rim and skin, no end in the air."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from implantforge.core import Array, Field, GeometryError, Lattice
+from implantforge.core.field import Evaluate, Form
+from implantforge.geom import shapes
+from implantforge.kernels.tpms import tpms_level
+from implantforge.stages.lattice import nets, placing, spinodoid
+from implantforge.stages.lattice.filling import EDGE_MM, LATTICE_LIPSCHITZ, field, middle
+from implantforge.stages.lattice.nets import BORDERS, Net
+from implantforge.stages.lattice.placing import Chart
+from implantforge.stages.lattice.solving import SolvedLattice, cut, form_of, solve
+from implantforge.stages.lattice.surfaces import SURFACES
+
+CLIP = 0.1  # cells; values of bent and graded lattices are cut off here, as farther out they are no distances
+BENT_LIPSCHITZ = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Coat:
+    """metal to be meshed; region that was to be filled; core that is solid (None when there is none); the struts one by
+    one where there are any; the lattice at the middle of its grades; walls asked, least and most."""
+
+    metal: Field
+    region: Field
+    core: Field | None
+    net: Net | None
+    solved: SolvedLattice
+    wall_span_mm: tuple[float, float]
+
+
+def coat(
+    asked: Lattice,
+    shape: Field,
+    *,
+    depth_mm: float | None = None,
+    selected: Field | None = None,
+    sources: Mapping[str, Field] | None = None,
+    skin_mm: float = 0.0,
+    rim_mm: float = 0.0,
+    fillet_mm: float = 0.0,
+    border: str = "cap",
+    min_feature_mm: float = 0.0,
+) -> Coat:
+    """The shape filled with the lattice: all of it, its outer depth_mm on a solid core, or where it is `selected`.
+
+    skin_mm leaves the surface solid, rim_mm a solid border within the selection, fillet_mm rounds where the lattice
+    meets what is solid. GeometryError when nothing is left to fill, a layer is thinner than a cell, or the lattice is
+    thinner than min_feature_mm.
+    """
+    if border not in BORDERS:
+        raise GeometryError(f"lattice: no border rule {border!r}; there are {', '.join(BORDERS)}")
+    form_of(asked)
+    _layer(asked, depth_mm, skin_mm)
+    core = _core(shape, depth_mm, selected, skin_mm, rim_mm)
+    region = shape if core is None else shape - core
+    if selected is not None:
+        region = replace(region, bounds=(shape & selected).bounds)
+    laid = _laid(asked, region, shape, core, sources or {}, border if skin_mm <= 0 else "cut")
+    if laid.wall_span_mm[0] < min_feature_mm:
+        raise GeometryError(
+            f"lattice: {asked.kind} wall {laid.wall_span_mm[0]:.3f} mm < printable {min_feature_mm:.3f} mm; raise "
+            "wall_mm or cell_mm, or lower the porosity"
+        )
+    if laid.net is None:
+        porous = shapes.smooth_intersection(laid.metal, shape, EDGE_MM)
+    else:
+        porous = laid.metal & shape
+    if core is None:
+        return replace(laid, metal=replace(porous, bounds=shape.bounds), region=region)
+    metal = shapes.smooth_union(core, porous, fillet_mm) & shape if fillet_mm > 0 else core | porous
+    return replace(laid, metal=replace(metal, bounds=shape.bounds), region=region, core=core)
+
+
+def _layer(asked: Lattice, depth_mm: float | None, skin_mm: float) -> None:
+    if depth_mm is None:
+        return
+    cell = min([asked.cell_mm, *(v for g in asked.grades if g.what == "cell_mm" for _, v in g.knots)])
+    if depth_mm - skin_mm < cell * (1 - 1e-9):
+        raise GeometryError(
+            f"lattice: a layer of {depth_mm - skin_mm:g} mm holds no whole cell of {cell:g} mm; take a smaller cell or a "
+            "deeper layer"
+        )
+
+
+def _core(shape: Field, depth_mm: float | None, selected: Field | None, skin_mm: float, rim_mm: float) -> Field | None:
+    """What stays solid."""
+    parts = []
+    if depth_mm is not None:
+        parts.append(shape.offset(-depth_mm))
+    if selected is not None:
+        parts.append(shape - (selected.offset(-rim_mm) if rim_mm > 0 else selected))
+    if skin_mm > 0:
+        parts.append(shape - shape.offset(-skin_mm))
+    out = None
+    for part in parts:
+        out = part if out is None else out | part
+    return out
+
+
+def _laid(
+    asked: Lattice, region: Field, shape: Field, core: Field | None, sources: Mapping[str, Field], border: str
+) -> Coat:
+    """The lattice over the region, not yet clipped."""
+    solved = solve(placing.middle_asked(asked))
+    chart = placing.chart(asked, region, shape)
+    grade = [g for g in asked.grades if g.what != "cell_mm"]
+    if len(grade) > 1:
+        raise GeometryError("lattice: grade one of wall_mm or porosity, once")
+    knots, walls = None, np.full(2, solved.wall_mm)
+    if grade:
+        at, walls = placing.walls(asked, grade[0])
+        knots = (placing.coordinate(grade[0], shape, sources), at, walls)
+    elif any(g.what == "cell_mm" for g in asked.grades) and asked.wall_mm is None:
+        raise GeometryError("lattice: with graded cells give wall_mm, or grade wall_mm or porosity too")
+    span = (float(walls.min()), float(walls.max()))
+    if solved.form == "strut":
+        net = _netted(solved, region, chart, knots)
+        net = nets.bordered(net, shape, core, border)
+        return Coat(nets.field(net, solved.cell_mm), region, core, net, solved, span)
+    bent = chart.placement != "cartesian" or chart.phase is not None
+    if not bent and (knots is None or solved.form == "sheet"):
+        made = _straight(solved, region.bounds, knots, span)
+    else:
+        made = _bent(solved, region.bounds, chart, knots, span)
+    return Coat(made, region, core, None, solved, span)
+
+
+Knots = tuple[Field, Array, Array]
+
+
+def _straight(solved: SolvedLattice, bounds: Array, knots: Knots | None, span: tuple[float, float]) -> Field:
+    """Without bending; sheets may change their wall."""
+    if knots is None:
+        return field(solved, bounds)
+    base = middle(solved, span[1] / 2, bounds)
+    form = Form("absolute", (), (base.form,)) if base.form else None
+    sheet = Field(lambda p: np.abs(base.evaluate(p)), bounds, LATTICE_LIPSCHITZ, form=form)
+    return sheet.plus(knots[0].ramp(knots[1], -knots[2] / 2))
+
+
+def _bent(solved: SolvedLattice, bounds: Array, chart: Chart, knots: Knots | None, span: tuple[float, float]) -> Field:
+    """Through a chart, with levels or walls that change: the value over its own slope, so that walls stay true."""
+    cell, sheet = solved.cell_mm, solved.form == "sheet"
+    value = middle(solved, span[1] / 2, bounds).evaluate if sheet else _level(solved)
+    if knots is None:
+        goal = np.array([solved.wall_mm / 2 if sheet else solved.level] * 2)
+        knots = (shapes.half_space((0, 0, 0), (0, 0, 1)), np.array([0.0, 1.0]), goal)
+    else:
+        goal = knots[2] / 2 if sheet else np.array([_level_of_wall(solved, wall) for wall in knots[2]])
+        knots = (knots[0], knots[1], goal)
+    eps, most = 0.004 * cell, CLIP * cell + (span[1] / 2 if sheet else 0.0)
+
+    def evaluate(p: Array) -> Array:
+        here = np.asarray(p, np.float64)
+        target = np.interp(knots[0].evaluate(here), knots[1], knots[2])
+        middle_value = value(chart.read(here))
+        slope = np.zeros(len(here))
+        for axis in range(3):
+            step = np.zeros(3)
+            step[axis] = eps
+            rise = value(chart.read(here + step)) - value(chart.read(here - step))
+            slope += (rise / (2 * eps)) ** 2
+        steep = np.sqrt(slope)
+        floor = 0.3 if sheet else 0.3 / cell
+        steep = np.where(steep < floor, 1.0 if sheet else 1.0 / cell, steep)
+        out = np.abs(middle_value) / steep - target if sheet else (middle_value - target) / steep
+        return np.clip(out, -most, most)
+
+    return Field(evaluate, bounds, BENT_LIPSCHITZ)
+
+
+def _level(solved: SolvedLattice) -> Evaluate:
+    """f of a network by lattice coordinates."""
+    if solved.kind in SURFACES:
+        row = SURFACES.index(solved.kind)
+
+        def evaluate(p: Array) -> Array:
+            out = np.empty(len(p))
+            tpms_level(row, solved.cell_mm, np.ascontiguousarray(p, np.float64), out)
+            return out
+
+        return evaluate
+    edge = spinodoid.SIDE * solved.cell_mm
+    return shapes.periodic(spinodoid.waves(solved.seed), (edge,) * 3, np.array([[-1.0] * 3, [1.0] * 3])).evaluate
+
+
+def _level_of_wall(solved: SolvedLattice, wall_mm: float) -> float:
+    found = solve(Lattice(solved.kind, "network", solved.cell_mm, wall_mm=float(wall_mm), seed=solved.seed))
+    return cut(solved.kind, "network", solved.seed, 1 - found.porosity)
+
+
+def _netted(solved: SolvedLattice, region: Field, chart: Chart, knots: Knots | None) -> Net:
+    """Every strut about the region, with its radii."""
+    low, high = region.bounds
+    axes = [np.linspace(a - solved.cell_mm, b + solved.cell_mm, 24) for a, b in zip(low, high)]
+    seen = chart.read(np.array(list(product(*axes))))
+    box = np.array([seen.min(axis=0), seen.max(axis=0)])
+    if chart.placement != "cartesian":
+        half = np.pi * chart.radius_mm
+        box[:, 1] = -half, half - 1e-6 * half
+    net = nets.grown(solved, box, chart)
+    radius = np.full(len(net.joints), solved.wall_mm / 2)
+    if knots is not None:
+        radius = np.interp(knots[0].evaluate(net.joints), knots[1], knots[2]) / 2
+    net = Net(net.joints, radius, net.struts)
+    near = region.evaluate(net.joints) < 1.5 * solved.cell_mm
+    return net.only(near[net.struts[:, 0]] | near[net.struts[:, 1]])
