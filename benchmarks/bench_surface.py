@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from implantforge.core import Grid, Labels, Mesh, Volume
-from implantforge.geom import edges, nearby
+from implantforge.geom import edges, flooding, nearby
 from implantforge.stages import dicom, phantoms, surface
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -245,3 +245,29 @@ class Nearest(_Kernel):
 
     def error(self, result: Any) -> float:
         return 1e3 * float(np.abs(result - 0.2).max())
+
+
+class Flood(_Kernel):
+    """Watershed of 125 knobs in a block of bone; library: scikit-image. Error: voxels (of a million) that differ from it."""
+
+    params = ("library", "kernel")
+    unit = "voxels in a million"
+    sizes = (12, 200)
+
+    def prepare(self, size: int) -> dict[str, Work]:
+        from skimage.segmentation import watershed
+
+        x, y, z = (
+            np.cos(10 * np.pi * np.linspace(0, 1, size)).reshape(s) for s in ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
+        )
+        noise = np.random.default_rng(3).normal(0, 0.05, (size, size, size))
+        height = (x + y + z + noise).astype(np.float32)
+        mask, seeds = height > -2.0, np.zeros(height.shape, np.uint8)
+        at = np.arange(5) * (size // 5)
+        seeds[np.ix_(at, at, at)] = np.arange(1, 126).reshape(5, 5, 5)
+        self.like = watershed(-height, seeds * mask, mask=mask)
+        return {"library": lambda: watershed(-height, seeds * mask, mask=mask).astype(np.uint8),
+                "kernel": lambda: flooding.flooded(height, seeds, mask, 1e-4)}  # fmt: skip
+
+    def error(self, result: Any) -> float:
+        return 1e6 * float((result != self.like).mean())

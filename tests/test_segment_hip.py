@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from implantforge.core import Array, Grid, InputError, Labels, Pose, Volume
 from implantforge.stages import segment
-from implantforge.stages.segment.heads import Head, find_heads
+from implantforge.stages.segment.heads import BONE_HU, Head, find_heads
 from implantforge.stages.segment.joint import joint_space
 
 STEP = np.array([0.9, 0.9, 1.1])
@@ -84,7 +84,7 @@ def test_the_border_runs_between_head_and_socket(gap_mm: float, push_mm: float) 
 
 def test_a_head_is_found_without_being_shown() -> None:
     smooth = gaussian_filter(_hip(3.0, 0.0), 0.6 / STEP)
-    heads = find_heads(smooth, STEP)
+    heads = find_heads(smooth, smooth > BONE_HU, STEP)
     assert len(heads) == 1
     assert np.linalg.norm(heads[0].at_mm - CENTRE) < 3.0
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import reference
 from painted import Bone, Scan, ball, rod, scan
+from skimage.segmentation import watershed
 
 from implantforge.core import Mesh
-from implantforge.geom import edges, nearby
+from implantforge.geom import edges, flooding, nearby
 
 
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 1.0), (0.5, 0.5, 1.5)])
@@ -62,3 +63,15 @@ def test_distances_and_crossings_agree_with_all_pairs() -> None:
     found = nearby.crossing_faces(mesh)
     assert found[hit].all()
     assert not found[sorted(set(range(60)) - {one for pair in pairs for one in pair})].any()
+
+
+def test_flood_is_the_watershed_where_no_two_heights_are_equal() -> None:
+    random = np.random.default_rng(4)
+    shape = (23, 19, 17)
+    height = random.permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    mask = random.random(shape) > 0.25
+    seeds = np.where(random.random(shape) > 0.995, random.integers(1, 256, shape), 0).astype(np.uint8)
+    want = watershed(-height, seeds * mask, mask=mask)
+    assert len(np.unique(want)) > 10
+    assert (flooding.flooded(height, seeds, mask, 1.0) == want).all()
+    assert not flooding.flooded(height, seeds, np.zeros(shape, np.bool_), 1.0).any()

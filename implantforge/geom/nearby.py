@@ -38,17 +38,12 @@ def _cells(corners: Array, margin: float) -> _Cells:
     shape = np.maximum(np.ceil(extent / size).astype(np.int64), 1)
     boxes = np.empty((len(corners), 6), np.int32)
     proximity.cell_boxes(corners, low, size, shape, margin, boxes)
-    span = (boxes[:, 3:] - boxes[:, :3] + 1).astype(np.int64)
-    count = span.prod(axis=1)
-    owner = np.repeat(np.arange(len(corners), dtype=np.int32), count)
-    rank = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    k = rank % span[owner, 2]
-    j = rank // span[owner, 2] % span[owner, 1]
-    i = rank // (span[owner, 2] * span[owner, 1])
-    cell = ((boxes[owner, 0] + i) * shape[1] + boxes[owner, 1] + j) * shape[2] + boxes[owner, 2] + k
-    order = np.argsort(cell, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=int(shape.prod())))])
-    return _Cells(low, size, shape, boxes, owner[order], start)
+    start = np.zeros(int(shape.prod()) + 1, np.int64)
+    proximity.count_cells(boxes, shape, start[1:])
+    np.cumsum(start, out=start)
+    held = np.empty(start[-1], np.int32)
+    proximity.fill_cells(boxes, shape, start[:-1].copy(), held)
+    return _Cells(low, size, shape, boxes, held, start)
 
 
 def crossing_faces(mesh: Mesh) -> NDArray[np.bool_]:

@@ -83,40 +83,39 @@ def _gather(hu, labels, own, spacing, p, n, reach, gap, bend, ts, values, weight
 
 
 @helper
-def _model(table, x, t, use, slope):  # type: ignore[no-untyped-def]
+def _model(table, x, thick, narrow, t, use, slope):  # type: ignore[no-untyped-def]
     """HU at depth t and its slope by the parameters x = edge, ln cortex thickness, marrow, cortex, flesh, far edge,
-    next bone's edge, next bone's level, ln blur."""
-    s, thick = np.exp(x[8]), np.exp(x[1])
+    next bone's edge, next bone's level, ln blur; thick = exp(x[1]), narrow = exp(-x[8])."""
     far, near = use[5] > 0, use[6] > 0
     solid = far and 2.0 * thick >= x[0] - x[5]
-    outer, outer_d = _step(table, (t - x[0]) / s)
+    outer, outer_d = _step(table, (t - x[0]) * narrow)
     inner, inner_d = 0.0, 0.0
     back, back_d, rear, rear_d = 1.0, 0.0, 1.0, 0.0
     if not solid:
-        inner, inner_d = _step(table, (t - x[0] + thick) / s)
+        inner, inner_d = _step(table, (t - x[0] + thick) * narrow)
         if far:
-            back, back_d = _step(table, (t - x[5] - thick) / s)
+            back, back_d = _step(table, (t - x[5] - thick) * narrow)
     if far:
-        rear, rear_d = _step(table, (t - x[5]) / s)
+        rear, rear_d = _step(table, (t - x[5]) * narrow)
     marrow = 0.0 if solid else back - inner
     flesh = outer + 1.0 - rear
     cortex = 1.0 - marrow - flesh
     step_in, step_out = x[3] - x[2], x[4] - x[3]
-    slope[0] = -(step_in * inner_d + step_out * outer_d) / s
-    slope[1] = step_in * (inner_d + back_d) * thick / s
+    slope[0] = -(step_in * inner_d + step_out * outer_d) * narrow
+    slope[1] = step_in * (inner_d + back_d) * thick * narrow
     slope[2], slope[3], slope[4] = marrow, cortex, flesh
-    slope[5] = (step_out * rear_d + step_in * back_d) / s
-    slope[8] = -(step_in * inner_d * (t - x[0] + thick) + step_out * outer_d * (t - x[0])) / s
-    slope[8] += (step_in * back_d * (t - x[5] - thick) + step_out * rear_d * (t - x[5])) / s
+    slope[5] = (step_out * rear_d + step_in * back_d) * narrow
+    slope[8] = -(step_in * inner_d * (t - x[0] + thick) + step_out * outer_d * (t - x[0])) * narrow
+    slope[8] += (step_in * back_d * (t - x[5] - thick) + step_out * rear_d * (t - x[5])) * narrow
     slope[6] = slope[7] = 0.0
     value = x[2] * marrow + x[3] * cortex + x[4] * flesh
     if near:
-        beyond, beyond_d = _step(table, (t - x[6]) / s)
+        beyond, beyond_d = _step(table, (t - x[6]) * narrow)
         value += (x[7] - x[4]) * beyond
         slope[4] -= beyond
-        slope[6] = -(x[7] - x[4]) * beyond_d / s
+        slope[6] = -(x[7] - x[4]) * beyond_d * narrow
         slope[7] = beyond
-        slope[8] -= (x[7] - x[4]) * beyond_d * (t - x[6]) / s
+        slope[8] -= (x[7] - x[4]) * beyond_d * (t - x[6]) * narrow
     return value
 
 
@@ -132,8 +131,9 @@ def _normal(table, x, mean, tight, use, size, ts, values, weights, count, matrix
         for c in range(r):
             matrix[r, c] = 0.0
         matrix[r, r] = pull
+    thick, narrow = np.exp(x[1]), np.exp(-x[8])
     for v in range(count):
-        miss = values[v] - _model(table, x, ts[v], use, slope)
+        miss = values[v] - _model(table, x, thick, narrow, ts[v], use, slope)
         cost += weights[v] * miss * miss
         for r in range(size):
             w = weights[v] * slope[r]
@@ -316,11 +316,13 @@ def fit_edges(  # type: ignore[no-untyped-def]
     starts; search: guess edge, thickness and cortex first. One thread: callers share points out among threads.
     """
     ts, values, weights = np.empty(400), np.empty(400), np.empty(400)
+    x, trial, move, slope = np.empty(9), np.empty(9), np.empty(9), np.empty(9)
+    state, factor = np.zeros((2, 10, 9)), np.zeros((9, 9))
+    centre, pull, use = np.empty(9), np.empty(9), np.empty(9, np.int64)
     for v in range(len(points)):
         p, n = points[v], normals[v]
-        x, trial, move, slope = np.empty(9), np.empty(9), np.empty(9), np.empty(9)
-        state, factor = np.zeros((2, 10, 9)), np.zeros((9, 9))
-        centre, pull, use = mean[v].copy(), tight[v].copy(), np.ones(9, np.int64)
+        state[:], factor[:] = 0.0, 0.0
+        centre[:], pull[:], use[:] = mean[v], tight[v], 1
         gap = _walk(labels, own, spacing, p, n, 0.15, reach[1] + 1.2, 0.2)
         far = _walk(labels, own, spacing, p, n, -0.9, -reach[0] - 0.6, -0.2)
         count = _gather(hu, labels, own, spacing, p, n, reach, gap, bend[v], ts, values, weights)

@@ -50,12 +50,35 @@ def cell_boxes(corners, low, size, shape, margin, boxes):  # type: ignore[no-unt
 
 
 @kernel
+def count_cells(boxes, shape, out):  # type: ignore[no-untyped-def]
+    """Adds to out (cells,) how many boxes (m,6) reach each cell."""
+    for b in boxes:
+        for i in range(b[0], b[3] + 1):
+            for j in range(b[1], b[4] + 1):
+                for k in range(b[2], b[5] + 1):
+                    out[(i * shape[1] + j) * shape[2] + k] += 1
+
+
+@kernel
+def fill_cells(boxes, shape, begin, out):  # type: ignore[no-untyped-def]
+    """out: numbers of the boxes that reach each cell, rising, from begin[cell] on; begin moves on to each cell's end."""
+    for f in range(len(boxes)):
+        b = boxes[f]
+        for i in range(b[0], b[3] + 1):
+            for j in range(b[1], b[4] + 1):
+                for k in range(b[2], b[5] + 1):
+                    cell = (i * shape[1] + j) * shape[2] + k
+                    out[begin[cell]] = f
+                    begin[cell] += 1
+
+
+@kernel
 def near_triangle(corners, held, start, low, size, shape, points, limit, out):  # type: ignore[no-untyped-def]
     """out (n,) = distance from points (n,3) to the nearest triangle, `limit` where none is nearer. held[start[c]:
     start[c+1]] are the triangles that reach cell c within limit."""
     for v in range(len(points)):
         p = points[v]
-        best = limit * limit
+        best, reach = limit * limit, limit
         i, j, k = (
             int(np.floor((p[0] - low[0]) / size)),
             int(np.floor((p[1] - low[1]) / size)),
@@ -65,9 +88,14 @@ def near_triangle(corners, held, start, low, size, shape, points, limit, out):  
             cell = (i * shape[1] + j) * shape[2] + k
             for q in range(start[cell], start[cell + 1]):
                 t = corners[held[q]]
-                d = _to_triangle(p[0], p[1], p[2], t[0], t[1], t[2])
-                if d < best:
-                    best = d
+                far = False
+                for a in range(3):
+                    far |= min(t[0, a], t[1, a], t[2, a]) - p[a] > reach
+                    far |= p[a] - max(t[0, a], t[1, a], t[2, a]) > reach
+                if not far:
+                    d = _to_triangle(p[0], p[1], p[2], t[0], t[1], t[2])
+                    if d < best:
+                        best, reach = d, np.sqrt(d)
         out[v] = np.sqrt(best)
 
 
@@ -153,10 +181,10 @@ def _normal(a, b, c):  # type: ignore[no-untyped-def]
 def self_crossing(points, faces, boxes, held, start, shape, out):  # type: ignore[no-untyped-def]
     """out (m,) = a face of higher number that each passes through or folds flat onto, -1 for none. boxes (m,6), held and
     start as from cell_boxes, held in rising order within a cell."""
+    low, high = np.empty(3), np.empty(3)
     for f in range(len(faces)):
         found = -1
         mine, box = faces[f], boxes[f]
-        low, high = np.empty(3), np.empty(3)
         for a in range(3):
             low[a] = min(points[mine[0], a], points[mine[1], a], points[mine[2], a])
             high[a] = max(points[mine[0], a], points[mine[1], a], points[mine[2], a])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +33,27 @@ def volume(stack: geometry.Stack, series_uid: str, look: Look) -> tuple[Volume, 
     grid = grids.canonical(axes, spacing, origin, shape)
     hu = np.empty(grid.shape, np.int16)
     raw = grids.raw_view(hu, axes)
-    block = np.full((min(BLOCK, slices), shape[1], shape[0]), FLOOR_HU, np.int16)
-    filled, padded = 0, 0
-    for k, (plane, count) in enumerate(_even_planes(stack, low, shape)):
-        padded += count
-        look.add(plane)
-        block[filled] = plane
-        filled += 1
-        if filled == len(block) or k == slices - 1:
-            raw[:, :, k + 1 - filled : k + 1] = block[:filled].transpose(2, 1, 0)
-            filled = 0
+    planes: list[NDArray[np.int16]] = []
+    padded = 0
+
+    def put(first: int, some: list[NDArray[np.int16]]) -> None:
+        for plane in some:
+            look.add(plane)
+        raw[:, :, first : first + len(some)] = np.stack(some).transpose(2, 1, 0)
+
+    # one thread decodes, the other looks and turns; never more than two blocks wait
+    with ThreadPoolExecutor(1) as other:
+        last: Future[None] | None = None
+        for k, (plane, count) in enumerate(_even_planes(stack, low, shape)):
+            padded += count
+            planes.append(plane)
+            if len(planes) == BLOCK or k == slices - 1:
+                if last is not None:
+                    last.result()
+                last = other.submit(put, k + 1 - len(planes), planes)
+                planes = []
+        if last is not None:
+            last.result()
     return Volume(grid, hu, series_uid, stack.frames[0].patient), padded
 
 

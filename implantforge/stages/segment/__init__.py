@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from scipy import ndimage
 
 from implantforge.core import Array, InputError, Labels, Volume
 from implantforge.stages.segment import hip, knee_split, skull
-from implantforge.stages.segment.flood import filled
+from implantforge.stages.segment.flood import blurred, filled, without_crumbs
 from implantforge.stages.segment.heads import BONE_HU, Head, find_heads
 from implantforge.stages.segment.knee import Knee, find_knees
 from implantforge.stages.segment.metal import Artefact, artefacts, metal_mask
@@ -24,8 +25,6 @@ Region = Literal["auto", "hip", "knee", "skull"]
 REGIONS: tuple[Region, ...] = ("auto", "hip", "knee", "skull")
 COARSEST_MM = 2.5
 """Coarser voxels do not show a joint space of 2-5 mm: bones stay one label, a picture to plan by."""
-BRIGHTEST_HU = 2000
-"""Metal is cut down to dense cortex, so that its glow does not count as bone all around."""
 
 
 def bones(volume: Volume, region: Region = "auto") -> Labels:
@@ -38,45 +37,53 @@ def bones(volume: Volume, region: Region = "auto") -> Labels:
     start, stop = _bone_box(volume)
     crop = volume.crop(start, stop)
     spacing = crop.grid.spacing_mm
-    smooth = ndimage.gaussian_filter(np.minimum(crop.hu, BRIGHTEST_HU).astype(np.float32), 0.6 / spacing, truncate=3.0)
+    smooth = blurred(crop.hu, spacing)
     if spacing.max() > COARSEST_MM:
-        found = np.where(filled(smooth > BONE_HU, spacing), np.uint8(NAMES[UNDIVIDED]), np.uint8(0))
+        found = filled(without_crumbs(smooth > BONE_HU, spacing), spacing).astype(np.uint8) * np.uint8(NAMES[UNDIVIDED])
     else:
         found = _regions(smooth, spacing, region)
     values = np.zeros(volume.grid.shape, dtype=np.uint8)
     window = tuple(slice(a, b) for a, b in zip(start, stop))
     values[window] = found
     values[metal_mask(volume)] = NAMES[METAL]
-    present = set(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist())
-    return Labels(volume.grid, values, {name: value for name, value in NAMES.items() if value in present})
+    present = ndimage.find_objects(values, max_label=255)
+    return Labels(volume.grid, values, {name: value for name, value in NAMES.items() if present[value - 1]})
 
 
 def _regions(smooth: NDArray[np.float32], spacing_mm: Array, region: Region) -> NDArray[np.uint8]:
     """Label values of every region asked for that the image shows; InputError naming what was looked for."""
-    heads = find_heads(smooth, spacing_mm) if region in ("auto", "hip") else []
+    bone = without_crumbs(smooth > BONE_HU, spacing_mm)
+    with ThreadPoolExecutor(1) as other:
+        legs = other.submit(find_knees, smooth, spacing_mm) if region in ("auto", "knee") else None
+        heads = find_heads(smooth, bone, spacing_mm) if region in ("auto", "hip") else []
+        knees = legs.result() if legs else []
     if region in ("auto", "skull") and not heads:
         cavity = skull.find_cavity(smooth, spacing_mm)
         if cavity is not None:
             return skull.split(smooth, spacing_mm, cavity)
-    knees = find_knees(smooth, spacing_mm) if region in ("auto", "knee") else []
     if heads and knees:
         low, high = max(knee.at_mm[2] for knee in knees), min(head.at_mm[2] for head in heads)
         if low < high:
-            return _leg(smooth, spacing_mm, heads, knees, round(0.5 * (low + high) / float(spacing_mm[2])))
+            return _leg(smooth, bone, spacing_mm, heads, knees, round(0.5 * (low + high) / float(spacing_mm[2])))
         knees = []
     if heads:
-        return hip.split(smooth, spacing_mm, heads)
+        return hip.split(smooth, bone, spacing_mm, heads)
     if knees:
         return knee_split.split(smooth, spacing_mm, knees)
     raise InputError(f"segment: {_MISSING[region]}")
 
 
 def _leg(
-    smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head], knees: list[Knee], cut: int
+    smooth: NDArray[np.float32],
+    bone: NDArray[np.bool_],
+    spacing_mm: Array,
+    heads: list[Head],
+    knees: list[Knee],
+    cut: int,
 ) -> NDArray[np.uint8]:
     """Hips and knees of one scan, parted at a slice through the femoral shafts, where both give the same label."""
     above = [replace(head, at_mm=head.at_mm - [0.0, 0.0, cut * spacing_mm[2]]) for head in heads]
-    upper = hip.split(smooth[:, :, cut:], spacing_mm, above)
+    upper = hip.split(smooth[:, :, cut:], bone[:, :, cut:], spacing_mm, above)
     lower = knee_split.split(smooth[:, :, :cut], spacing_mm, knees)
     return np.concatenate([lower, upper], axis=2)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -28,9 +27,10 @@ class Head:
     support: float
 
 
-def find_heads(smooth: NDArray[np.float32], spacing_mm: Array) -> list[Head]:
-    """Femoral heads by a Hough vote, best first, at most two: each bone edge votes one radius along its inward normal."""
-    at, inward = _edges(smooth, spacing_mm)
+def find_heads(smooth: NDArray[np.float32], bone: NDArray[np.bool_], spacing_mm: Array) -> list[Head]:
+    """Femoral heads by a Hough vote, best first, at most two: each bone edge votes one radius along its inward normal.
+    bone: where smooth is above BONE_HU, without crumbs."""
+    at, inward = _edges(smooth, bone, spacing_mm)
     cell_mm = 2.0
     extent = np.ceil(np.asarray(smooth.shape) * spacing_mm / cell_mm).astype(int) + 1
     best = np.zeros(tuple(extent), dtype=np.float32)
@@ -53,9 +53,8 @@ def find_heads(smooth: NDArray[np.float32], spacing_mm: Array) -> list[Head]:
     return heads
 
 
-def _edges(smooth: NDArray[np.float32], spacing_mm: Array) -> tuple[Array, Array]:
+def _edges(smooth: NDArray[np.float32], bone: NDArray[np.bool_], spacing_mm: Array) -> tuple[Array, Array]:
     """Bone voxels next to flesh: positions (n,3) mm and unit gradients (n,3) pointing into the bone."""
-    bone = cc3d.dust(smooth > BONE_HU, threshold=int(300.0 / float(np.prod(spacing_mm))), connectivity=6)
     inner = bone.copy()
     inner[1:-1, 1:-1, 1:-1] = (
         bone[:-2, 1:-1, 1:-1] & bone[2:, 1:-1, 1:-1] & bone[1:-1, :-2, 1:-1] & bone[1:-1, 2:, 1:-1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import edt
 import numpy as np
 from numpy.typing import NDArray
 
 from implantforge.core import Array, InputError, Side
 from implantforge.stages.segment.flood import ball, filled, flooded, grown_into, hollow_filled, in_one_piece
-from implantforge.stages.segment.heads import BONE_HU, Head
+from implantforge.stages.segment.heads import Head
 from implantforge.stages.segment.joint import joint_space, neck_side, shell
 from implantforge.stages.segment.names import NAMES
 
@@ -17,15 +19,17 @@ SPINE_MM = 140.0
 """Height above the hip centres where the spine is certain: L5's lower end plate lies 90-120 mm above them."""
 
 
-def split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) -> NDArray[np.uint8]:
-    """One value a bone: a flood on depth that the joint spaces stop, then each side of a joint given its own voxels."""
+def split(
+    smooth: NDArray[np.float32], dense: NDArray[np.bool_], spacing_mm: Array, heads: list[Head]
+) -> NDArray[np.uint8]:
+    """One value a bone: a flood on depth that the joint spaces stop, then each side of a joint given its own voxels.
+    dense: where smooth is above BONE_HU, without crumbs."""
     sides = sides_of(smooth, spacing_mm, heads)
-    bone = filled(smooth > BONE_HU, spacing_mm)
+    with ThreadPoolExecutor(2) as pool:
+        joints = pool.map(lambda head, side: _joint(smooth, spacing_mm, head, side), heads, sides)
+        bone = filled(dense, spacing_mm)
+        shells = list(joints)
     free = bone.copy()
-    shells = [
-        shell(joint_space(smooth, spacing_mm, head, 1.0 if side == "left" else -1.0), smooth.shape, spacing_mm)
-        for head, side in zip(heads, sides)
-    ]
     wall_mm = 0.9 * float(spacing_mm.max())
     for window, radius, gap, soft in shells:
         bone[window] &= ~((radius > soft[0]) & (radius < soft[1]))
@@ -43,6 +47,13 @@ def split(smooth: NDArray[np.float32], spacing_mm: Array, heads: list[Head]) -> 
     values = in_one_piece(values)
     hollow_filled(values, NAMES["sacrum"], spacing_mm)
     return values
+
+
+def _joint(
+    smooth: NDArray[np.float32], spacing_mm: Array, head: Head, side: Side
+) -> tuple[tuple[slice, ...], Array, Array, Array]:
+    """The joint space of one hip on the voxels around its head."""
+    return shell(joint_space(smooth, spacing_mm, head, 1.0 if side == "left" else -1.0), smooth.shape, spacing_mm)
 
 
 def _sacroiliac_sheet(

@@ -9,9 +9,10 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from implantforge.core import Array
+from implantforge.geom import flooding
+from implantforge.stages.segment.flood import LEVEL_MM, without_crumbs
 from implantforge.stages.segment.names import NAMES
 
 BONE_HU = 300.0
@@ -89,7 +90,7 @@ def split(smooth: NDArray[np.float32], spacing_mm: Array, cavity: Cavity) -> NDA
     if low > 0:
         seeds[:, :, :low][(bone & back)[:, :, :low] & (depth[:, :, :low] > 1.5)] = REST
     if len(np.unique(seeds)) > 2:
-        values = watershed(-depth, seeds, mask=bone).astype(np.uint8)
+        values = flooding.flooded(depth, seeds, bone, LEVEL_MM)
         values[values == REST] = 0
         return values
     pieces = cc3d.connected_components(bone, connectivity=6)
@@ -100,7 +101,7 @@ def split(smooth: NDArray[np.float32], spacing_mm: Array, cavity: Cavity) -> NDA
 
 def _solid(smooth: NDArray[np.float32], spacing_mm: Array) -> NDArray[np.bool_]:
     """Bone above BONE_HU without crumbs, small holes of axial slices filled unless they hold air."""
-    mask = cc3d.dust(smooth > BONE_HU, threshold=int(300.0 / float(np.prod(spacing_mm))), connectivity=6)
+    mask = without_crumbs(smooth > BONE_HU, spacing_mm)
     limit = DIPLOE_MM2 / float(spacing_mm[0] * spacing_mm[1])
     out = mask.copy()
     for k in range(mask.shape[2]):

@@ -50,11 +50,15 @@ def bones(
     """Surfaces of the named bones (all in the labels when None), in the order of their names; a thread for each two
     cores at least, four bones at a time at most."""
     wanted = sorted(labels.names) if names is None else sorted(names)
-    sharp, known = sharpness(volume, labels), boxes(labels)
+    known = boxes(labels)
     # the largest first, so that no thread is left with one at the end
     size = {name: np.prod([s.stop - s.start for s in known[labels.names[name] - 1] or ()]) for name in wanted}
     order = sorted(wanted, key=lambda name: -size[name])
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        made = pool.map(lambda name: finished(volume, start(volume, labels, name, known), sharp, simplify_mm), order)
+        first = {name: pool.submit(start, volume, labels, name, known) for name in order}
+        sharp = sharpness(volume, labels)
+        made = pool.map(
+            lambda name: finished(volume, first.pop(name).result(), sharp, simplify_mm, os.cpu_count() or 1), order
+        )
         found = dict(zip(order, made))
     return {name: found[name] for name in wanted}

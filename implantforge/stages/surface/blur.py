@@ -62,15 +62,15 @@ def _border(labels: Labels) -> tuple[Array, Array, NDArray[np.uint8]]:
     """Evenly drawn border voxels (n,3) mm, outward normals of the label around them, and their labels."""
     values, spacing = labels.values, labels.grid.spacing_mm
     reach = np.maximum(np.ceil(2.0 / spacing).astype(int), 1)
-    inner = values[tuple(slice(r, -r) for r in reach)]
-    edge = np.zeros(inner.shape, bool)
-    for axis in range(3):
-        for way in (-1, 1):
-            near = tuple(slice(r + way * (a == axis), -r + way * (a == axis) or None) for a, r in enumerate(reach))
-            edge |= (inner != 0) & (values[near] == 0)
-    flat = np.flatnonzero(edge)
+    at = np.flatnonzero(values != 0)
+    place = np.unravel_index(at, values.shape)
+    at = at[np.all([(p >= r) & (p < n - r) for p, r, n in zip(place, reach, values.shape)], axis=0)]
+    edge = np.zeros(len(at), bool)
+    for step in (1, values.shape[2], values.shape[1] * values.shape[2]):
+        edge |= (values.ravel()[at - step] == 0) | (values.ravel()[at + step] == 0)
+    flat = at[edge]
     flat = flat[np.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).astype(int)] if len(flat) else flat
-    index = np.stack(np.unravel_index(flat, inner.shape), axis=1) + reach
+    index = np.stack(np.unravel_index(flat, values.shape), axis=1)
     window = [np.arange(-r, r + 1) for r in reach]
     offset = np.stack(np.meshgrid(*window, indexing="ij"), axis=-1).reshape(-1, 3)
     own = values[tuple(index.T)]

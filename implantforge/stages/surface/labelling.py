@@ -17,9 +17,12 @@ def relabel(labels: Labels, surfaces: Mapping[str, Surface | Mesh]) -> Labels:
     Bones without a surface keep their voxels where no surface claims them. A voxel inside two surfaces keeps the bone it
     had, else goes to the first by name. InputError for a surface the labels do not know.
     """
-    values = labels.values.copy()
+    kept = np.arange(256, dtype=np.uint8)
     for name in surfaces:
-        values[labels.mask(name)] = 0
+        if name not in labels.names:
+            labels.mask(name)
+        kept[labels.names[name]] = 0
+    values = kept[labels.values]
     taken = np.zeros(values.shape, np.bool_)
     for name in sorted(surfaces):
         own = np.uint8(labels.names[name])

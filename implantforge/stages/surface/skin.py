@@ -52,9 +52,9 @@ class Skin:
 
     def spread(self, values: Array, weights: Array, rounds: int) -> Array:
         """Weighted mean of values (n,k) over the vertices around each, `rounds` steps of diffusion wide."""
-        top, bottom = values * weights, weights.astype(np.float64)
-        shape = self.degree if values.ndim == 1 else self.degree[:, None]
+        both = np.stack([values * weights, weights.astype(np.float64)]).reshape(2, len(values), -1)
+        both = np.concatenate(list(both), axis=1)
         for _ in range(rounds):
-            top = 0.5 * (top + (self.link @ top) / shape)
-            bottom = 0.5 * (bottom + (self.link @ bottom) / shape)
-        return top / np.maximum(bottom, 1e-300)
+            both = 0.5 * (both + (self.link @ both) / self.degree[:, None])
+        width = both.shape[1] // 2
+        return (both[:, :width] / np.maximum(both[:, width:], 1e-300)).reshape(values.shape)

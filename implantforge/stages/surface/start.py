@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ def start(volume: Volume, labels: Labels, name: str, known: Boxes | None = None)
     crop = volume.crop(low, high)
     values = labels.values[window]
     mask = values == own
-    pieces, count = ndimage.label(mask)
+    pieces, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
     if count > 1:
         crumbs = mask & (pieces != 1 + int(np.bincount(pieces.ravel())[1:].argmax()))
         values = np.where(crumbs, np.uint8(0), values)
