@@ -3,187 +3,250 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import find_peaks
 
-from implantforge.core import Anatomy, AnatomyError, Array, Landmark, Mesh, Pose, Side
+from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
 from implantforge.geom.sections import loop_around
-from implantforge.stages.anatomy.sphere import fit_sphere, vote_sphere
+from implantforge.stages.anatomy import identify
+from implantforge.stages.anatomy.seen import Seen
+from implantforge.stages.anatomy.sphere import robust_sphere
 
 HEAD_RESIDUAL_LIMIT_MM = 2.0
 """Refuse the head above this RMS (fact S-5: flag above 1 mm, refuse above 2 mm)."""
-WHOLE_FEMUR_MM = 330.0
-"""A shaft that reaches this far below the head carries condyles; femora measure 360-510 mm."""
+CONDYLES = ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle", "posterior_lateral_condyle",
+            "distal_medial_condyle", "distal_lateral_condyle", "intercondylar_notch")  # fmt: skip
+SIGMA_MM = {"medial_epicondyle": 2.0, "lateral_epicondyle": 1.5, "posterior_medial_condyle": 1.0,
+            "posterior_lateral_condyle": 1.0, "distal_medial_condyle": 1.5, "distal_lateral_condyle": 1.5,
+            "intercondylar_notch": 1.5, "greater_trochanter": 2.0, "lesser_trochanter": 1.5}  # fmt: skip
+CANAL = ("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index")
 
 
 def measure(mesh: Mesh, side: Side) -> Anatomy:
-    """Anatomy of one femur in the mesh's own LPS mm; the bone may be cut anywhere below the lesser trochanter.
+    """Anatomy of one femur, whole, proximal or distal, in the mesh's own LPS mm and in any pose.
 
-    Head: sphere by least squares on its articular surface. Neck axis: head centre to the centroid of the smallest
-    neck section (Cerveri 2010). Shaft axis: line through outer section centroids from 75 mm below the head. Neck-shaft
-    angle in 3D. Raises AnatomyError when there is no head, or its side contradicts the name.
+    Bone, side and up are found by shape (`identify`); AnatomyError when they contradict the name. Head: sphere by robust
+    least squares on its articular surface. Neck axis: head centre to the middle of the neck's smallest sections
+    (Cerveri 2010). Shaft axis: line through section centroids from a quarter to three quarters of the bone's length.
+    Neck-shaft angle in 3D. Version: `anteversion_deg` by Murphy 1987, `version_lee_deg` by Lee 1992, both against the
+    posterior condyles across the mechanical axis.
     """
-    bone = f"femur_{side}"
-    center, radius, residual, inliers = _head(mesh, bone)
-    shaft_at, shaft_up = _shaft(mesh, center, bone)
-    medial, posterior = _directions(center, shaft_at, shaft_up, side, bone)
-    neck_at, neck_out = _neck(mesh, center, radius, shaft_at, shaft_up, bone)
-    landmarks = {
-        "head_center": Landmark(
-            "head_center", center, residual / np.sqrt(max(inliers, 1) / 100.0) + 0.05, "sphere-lsq"
-        ),
-        "neck_center": Landmark("neck_center", neck_at, 0.5, "Cerveri2010-smallest-section"),
-    }
-    measures = {
-        "head_radius_mm": radius,
-        "head_residual_mm": residual,
-        "neck_shaft_angle_deg": _angle(neck_out, -shaft_up),
-        "offset_mm": float(np.linalg.norm(np.cross(center - shaft_at, shaft_up))),
-        "shaft_length_below_head_mm": float(((center - mesh.vertices) @ shaft_up).max()),
-    }
-    refused: dict[str, str] = {}
-    _add_trochanters(bone, mesh, center, shaft_at, shaft_up, medial, posterior, landmarks, refused)
-    if "lesser_trochanter" in landmarks:
-        measures["head_height_above_lesser_trochanter_mm"] = float(
-            (center - landmarks["lesser_trochanter"].at_mm) @ shaft_up
-        )
-    refused |= dict.fromkeys(("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index"),
-                             "the marrow canal shows in a CT only")  # fmt: skip
-    reason = f"the bone ends {measures['shaft_length_below_head_mm']:.0f} mm below the head, above the condyles"
-    if measures["shaft_length_below_head_mm"] >= WHOLE_FEMUR_MM:
-        reason = "condyles are there, but this version does not measure them"
-    refused |= dict.fromkeys(
-        ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle", "posterior_lateral_condyle",
-         "intercondylar_notch", "knee_center", "anteversion_deg", "length_mm"), reason
-    )  # fmt: skip
-    frames = {"shaft": Pose(np.stack([medial, np.cross(shaft_up, medial), shaft_up], axis=1), shaft_at)}
-    return Anatomy(bone, side, landmarks, frames, measures, {}, refused)
+    seen = identify.one(mesh, f"femur_{side}")
+    return of(seen)
 
 
-def _angle(a: Array, b: Array) -> float:
-    cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+def of(seen: Seen) -> Anatomy:
+    """Anatomy of a femur that is already identified."""
+    side: Side = "left" if seen.side == "left" else "right"
+    head = _head(seen)
+    for name in ("greater_trochanter", "lesser_trochanter", *CONDYLES):
+        seen.carry(name, SIGMA_MM[name])
+    if head is None and not any(name in seen.landmarks for name in CONDYLES):
+        raise AnatomyError(f"{seen.bone}: neither the head nor the condyles are on this surface; {seen.refused['head_center']}")
+    axis = _shaft(seen)
+    if head is not None:
+        _proximal(seen, head, axis)
+    _distal(seen)
+    if head is not None:
+        _whole(seen, head, axis)
+    _frames(seen, axis)
+    seen.refused |= dict.fromkeys(CANAL, "the marrow canal shows in a CT only")
+    return Anatomy(seen.bone, side, seen.landmarks, seen.frames, seen.measures, {}, seen.refused)
 
 
-def _head(mesh: Mesh, bone: str) -> tuple[Array, float, float, int]:
-    """Centre, radius, RMS residual and number of vertices of the head's sphere."""
-    guess, radius = vote_sphere(mesh, (17.0, 31.0))
-    center, radius, residual, inliers = fit_sphere(mesh, guess, radius)
-    if residual > HEAD_RESIDUAL_LIMIT_MM or not 16.0 < radius < 32.0 or inliers < 100:
+def angle(a: Array, b: Array) -> float:
+    """Degrees between two vectors."""
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
+
+
+def _head(seen: Seen) -> Array | None:
+    """The head's centre; None, and refused by name, when it is not on the surface."""
+    shown = seen.shown("head")
+    if shown < 0.45:
+        why = f"cut off: {100 * shown:.0f} % of the head's surface is there (45 % needed)"
+        for name in ("head_center", "neck_center", "head_radius_mm", "neck_shaft_angle_deg", "offset_mm"):
+            seen.refused[name] = why
+        return None
+    zone = seen.shape[seen.marks.zone["head"]]
+    found = robust_sphere(seen.mesh.vertices, seen.normals, seen.area, zone)
+    limits = np.array([13.0, 36.0]) * min(seen.match.scale, 1.0) * np.array([1.0, 1.0])
+    if found.residual_mm > HEAD_RESIDUAL_LIMIT_MM or not limits[0] < found.radius_mm < 36.0:
         raise AnatomyError(
-            f"{bone}: no femoral head: best sphere has radius {radius:.1f} mm (17-31), residual {residual:.1f} mm "
-            f"(limit {HEAD_RESIDUAL_LIMIT_MM} mm), {inliers} vertices"
+            f"{seen.bone}: no femoral head: best sphere has radius {found.radius_mm:.1f} mm ({limits[0]:.0f}-36), residual "
+            f"{found.residual_mm:.1f} mm (limit {HEAD_RESIDUAL_LIMIT_MM} mm)"
         )
-    return center, radius, residual, inliers
+    sigma = 0.1 + found.residual_mm * 0.25 + 2.0 * max(0.0, 0.9 - shown)
+    seen.add("head_center", found.center_mm, sigma, "sphere-robust-lsq")
+    seen.measures["head_radius_mm"] = found.radius_mm
+    seen.measures["head_residual_mm"] = found.residual_mm
+    seen.measures["head_shown_pct"] = 100.0 * shown
+    return found.center_mm
 
 
-def _shaft(mesh: Mesh, center: Array, bone: str) -> tuple[Array, Array]:
-    """A point on the shaft axis and its unit vector toward the head's end."""
-    far = mesh.vertices[int(np.linalg.norm(mesh.vertices - center, axis=1).argmax())]
-    up = (center - far) / np.linalg.norm(center - far)
-    at = far
-    centroids = np.zeros((0, 3))
-    for _ in range(4):
-        reach = float(((center - mesh.vertices) @ up).max())
-        low, high = min(reach - 8.0, 230.0), 75.0
-        if low - high < 25.0:
-            raise AnatomyError(
-                f"{bone}: the shaft is seen only to {reach:.0f} mm below the head; 110 mm are needed for its axis"
-            )
-        found = []
-        for below in np.linspace(low, high, 24):
-            near = center - below * up
-            near = near + (np.eye(3) - np.outer(up, up)) @ (at - near) if len(centroids) else _middle(mesh, near, up)
-            loop = loop_around(mesh, near, up)
-            if loop is not None and 200.0 < loop.area_mm2 < 2500.0:
-                found.append(loop.centroid_mm)
-        if len(found) < 8:
-            raise AnatomyError(f"{bone}: no shaft: {len(found)} of 24 sections below the head are a single ring")
-        centroids = np.array(found)
-        at = centroids.mean(axis=0)
-        direction = np.linalg.svd(centroids - at)[2][0]
-        up = direction * np.sign(direction @ up)
-    return at, up
-
-
-def _middle(mesh: Mesh, near: Array, up: Array) -> Array:
-    """Mean of the vertices within 4 mm of the plane: a point inside the ring for a first look."""
-    height = (mesh.vertices - near) @ up
-    band = mesh.vertices[np.abs(height) < 4.0]
-    return band.mean(axis=0) if len(band) else near
-
-
-def _directions(center: Array, at: Array, up: Array, side: Side, bone: str) -> tuple[Array, Array]:
-    """Unit vectors from shaft to head (medial) and toward the back, both across the shaft."""
-    across = (center - at) - ((center - at) @ up) * up
-    if np.linalg.norm(across) < 10.0:
-        raise AnatomyError(f"{bone}: the head lies {np.linalg.norm(across):.0f} mm from the shaft axis (10 mm needed)")
-    medial = across / np.linalg.norm(across)
-    turned = np.cross(up, medial)
-    return medial, turned if side == "right" else -turned
-
-
-def _neck(mesh: Mesh, center: Array, radius: float, at: Array, up: Array, bone: str) -> tuple[Array, Array]:
-    """Centroid of the smallest neck section and the neck's unit vector toward the head; iterated until it rests."""
-    foot = at + ((center - at) @ up) * up
-    offset = float(np.linalg.norm(center - foot))
-    outward = center - (foot - 0.75 * offset * up)
-    outward /= np.linalg.norm(outward)
-    best = center
-    for _ in range(12):
-        rings = []
-        for step in np.linspace(0.75, 2.1, 28):
-            loop = loop_around(mesh, center - step * radius * outward, outward)
-            if loop is not None:
-                rings.append((loop.area_mm2, loop.centroid_mm))
-        if not rings:
-            raise AnatomyError(f"{bone}: no neck: no closed section below the head")
-        best = min(rings, key=lambda ring: ring[0])[1]
-        new = (center - best) / np.linalg.norm(center - best)
-        turn = _angle(new, outward)
-        outward = new
-        if turn < 0.05:
-            break
-    return best, outward
-
-
-def _add_trochanters(
-    bone: str, mesh: Mesh, center: Array, at: Array, up: Array, medial: Array, posterior: Array,
-    landmarks: dict[str, Landmark], refused: dict[str, str],
-) -> None:  # fmt: skip
-    """Greater trochanter: highest point lateral of the shaft axis. Lesser: the bump that stands out behind and medially."""
-    local = mesh.vertices - at
-    height = local @ up - float((center - at) @ up)
-    x, y = local @ medial, local @ posterior
-    lateral = (x < 8.0) & (height > -60.0)
-    if lateral.any():
-        tip = mesh.vertices[lateral][int(height[lateral].argmax())]
-        landmarks["greater_trochanter"] = Landmark("greater_trochanter", tip, 1.5, "highest-lateral-vertex")
-    own, where = _bump(mesh, height, x, y)
-    other, _ = _bump(mesh, height, x, -y)
-    if other > max(2.0 * own, 2.0):
-        raise AnatomyError(
-            f"{bone}: the lesser trochanter stands out {other:.1f} mm on what would be the front and {own:.1f} mm behind: "
-            f"this is the bone of the other side, or mirrored"
-        )
-    if where is None:
-        refused["lesser_trochanter"] = "no bump of 1 mm or more 25-95 mm below the head on the posteromedial side"
-    else:
-        landmarks["lesser_trochanter"] = Landmark("lesser_trochanter", where, 1.5, "most-prominent-posteromedial-bump")
-
-
-def _bump(mesh: Mesh, height: Array, x: Array, y: Array) -> tuple[float, Array | None]:
-    """Prominence (mm) and place of what stands out most 25-95 mm below the head, 60-105 deg from medial toward y."""
-    levels = np.arange(-95.0, -25.0, 1.0)
-    best: tuple[float, Array | None] = (0.0, None)
-    for turn_deg in (60.0, 75.0, 90.0, 105.0):
-        turn = np.radians(turn_deg)
-        reach = np.cos(turn) * x + np.sin(turn) * y
-        profile = np.array([reach[np.abs(height - level) < 1.0].max(initial=-np.inf) for level in levels])
-        if not np.isfinite(profile).all():
+def _shaft(seen: Seen) -> tuple[Array, Array, float]:
+    """A point on the shaft axis, its unit vector toward the head's end, and the share of its levels on the surface."""
+    top, length = float(seen.match.model_shape()[:, 2].max()), float(np.ptp(seen.match.model_shape()[:, 2]))
+    bent = Mesh(seen.shape, seen.match.atlas.faces if not seen.match.mirrored else seen.match.atlas.faces[:, ::-1])
+    up = seen.way(np.array([0.0, 0.0, 1.0]))
+    along = (seen.mesh.vertices - seen.shape.mean(axis=0)) @ up
+    low, high = along.min() + 4.0, along.max() - 4.0
+    middles, own = [], []
+    for share in np.linspace(0.25, 0.75, 21):
+        level = seen.match.to_patient(np.array([0.0, 0.0, top - share * length]))
+        near = _ring(bent, level, up, None)
+        if near is None:
             continue
-        peaks, found = find_peaks(profile, prominence=1.0)
-        for peak, prominence in zip(peaks, found["prominences"]):
-            if prominence > best[0]:
-                near = np.flatnonzero(np.abs(height - levels[peak]) < 1.0)
-                best = (float(prominence), mesh.vertices[near[reach[near].argmax()]])
-    return best
+        height = float((near - seen.shape.mean(axis=0)) @ up)
+        mine = _ring(seen.mesh, near, up, near) if low < height < high else None
+        middles.append(near if mine is None else mine)
+        own.append(mine is not None)
+    points = np.array(middles)
+    at = points.mean(axis=0)
+    way = np.linalg.svd(points - at)[2][0]
+    return at, way * np.sign(way @ up), float(np.mean(own))
+
+
+def _ring(mesh: Mesh, at: Array, up: Array, near: Array | None) -> Array | None:
+    """Centroid of the section ring around a point, or of the biggest ring; None when none is closed or it is far off."""
+    if near is None:
+        height = (mesh.vertices - at) @ up
+        band = np.abs(height) < 25.0
+        if not band.any():
+            return None
+        at = at + (mesh.vertices[band] - at).mean(axis=0) - ((mesh.vertices[band] - at).mean(axis=0) @ up) * up
+    loop = loop_around(mesh, at, up)
+    if loop is None or not 60.0 < abs(loop.area_mm2) < 3500.0:
+        return None
+    if near is not None and np.linalg.norm(loop.centroid_mm - near) > 5.0:
+        return None
+    return loop.centroid_mm
+
+
+def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
+    """Neck, neck-shaft angle, offset, and the head's height above the trochanter."""
+    at, up, own = axis
+    radius = seen.measures["head_radius_mm"]
+    piece = _near(seen.mesh, head, 3.2 * radius)
+    foot = at + ((head - at) @ up) * up
+    out = head - (foot - 0.75 * np.linalg.norm(head - foot) * up)
+    found = _neck(piece, head, radius, out / np.linalg.norm(out))
+    if found is None:
+        why = "cut off or open: no closed section of the neck"
+        seen.refused |= dict.fromkeys(("neck_center", "neck_shaft_angle_deg"), why)
+    else:
+        neck, base = found
+        seen.add("neck_center", neck, 0.7, "Cerveri2010-smallest-sections")
+        seen.measures["neck_shaft_angle_deg"] = angle(head - neck, -up)
+        seen.measures["_neck_base"] = 0.0
+        seen.frames["_base"] = Pose(np.eye(3), base)
+    seen.measures["offset_mm"] = float(np.linalg.norm(np.cross(head - at, up)))
+    seen.measures["shaft_axis_seen_pct"] = 100.0 * own
+    seen.measures["shaft_length_below_head_mm"] = float(((head - seen.mesh.vertices) @ up).max())
+    small = seen.at("lesser_trochanter")
+    if small is not None:
+        seen.measures["head_height_above_lesser_trochanter_mm"] = float((head - small) @ up)
+
+
+def _near(mesh: Mesh, at: Array, reach_mm: float) -> Mesh:
+    """The faces with a vertex within reach of a point, for quick sections."""
+    close = (np.linalg.norm(mesh.vertices - at, axis=1) < reach_mm)[mesh.faces].any(axis=1)
+    used = np.unique(mesh.faces[close])
+    back = np.zeros(len(mesh.vertices), np.int32)
+    back[used] = np.arange(len(used), dtype=np.int32)
+    return Mesh(mesh.vertices[used], back[mesh.faces[close]])
+
+
+def _neck(mesh: Mesh, center: Array, radius: float, outward: Array) -> tuple[Array, Array] | None:
+    """Middle of the neck's smallest sections, and of the section at its base where the area has grown by a quarter."""
+    middle, base = None, None
+    for _ in range(8):
+        rings = [loop for step in np.linspace(0.75, 1.9, 24)
+                 if (loop := loop_around(mesh, center - step * radius * outward, outward)) is not None]  # fmt: skip
+        if len(rings) < 4:
+            return None
+        area = np.array([abs(loop.area_mm2) for loop in rings])
+        points = np.array([loop.centroid_mm for loop in rings])
+        # a soft minimum: sections within a few percent of the smallest count, so that a new triangulation moves little
+        weight = np.exp(-0.5 * ((area / area.min() - 1.0) / 0.04) ** 2)
+        middle = weight @ points / weight.sum()
+        wide = np.flatnonzero((area > 1.25 * area.min()) & (np.arange(len(area)) > area.argmin()))
+        base = points[wide[0]] if len(wide) else points[-1]
+        new = (center - middle) / np.linalg.norm(center - middle)
+        turn = angle(new, outward)
+        outward = new
+        if turn < 0.01:
+            break
+    assert middle is not None and base is not None
+    return middle, base
+
+
+def _distal(seen: Seen) -> None:
+    """Knee centre: the middle between the epicondyles (Wu 2002)."""
+    medial, lateral = seen.at("medial_epicondyle"), seen.at("lateral_epicondyle")
+    if medial is None or lateral is None:
+        missing = "medial_epicondyle" if medial is None else "lateral_epicondyle"
+        seen.refused["knee_center"] = f"{missing}: {seen.refused[missing]}"
+        return
+    seen.add("knee_center", (medial + lateral) / 2, 1.2, "Wu2002-mid-epicondyles")
+    seen.measures["epicondylar_width_mm"] = float(np.linalg.norm(lateral - medial))
+
+
+def _whole(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
+    """What needs both ends: length, version, angles of the knee to the mechanical axis."""
+    knee = seen.at("knee_center")
+    inner, outer = seen.at("posterior_medial_condyle"), seen.at("posterior_lateral_condyle")
+    if knee is None or inner is None or outer is None:
+        why = seen.refused.get("knee_center") or "the posterior condyles are not on this surface"
+        seen.refused |= dict.fromkeys(("length_mm", "anteversion_deg", "version_lee_deg"), why)
+        return
+    up = (head - knee) / np.linalg.norm(head - knee)
+    lateral = outer - inner
+    lateral = lateral - (lateral @ up) * up
+    lateral /= np.linalg.norm(lateral)
+    forward = -seen.way(np.array([0.0, 1.0, 0.0]))
+    front = np.cross(lateral, up)
+    front *= np.sign(front @ forward)
+    seen.measures["length_mm"] = float(np.ptp(seen.mesh.vertices @ up))
+
+    def version(base: Array) -> float:
+        return float(np.degrees(np.arctan2((head - base) @ front, -((head - base) @ lateral))))
+
+    at, shaft, _ = axis
+    small = seen.at("lesser_trochanter")
+    if small is not None:
+        foot = at + ((small - at) @ shaft - 15.0 * seen.match.scale) * shaft
+        ring = loop_around(seen.mesh, foot, shaft)
+        seen.measures["anteversion_deg"] = version(foot if ring is None else ring.centroid_mm)
+    else:
+        seen.refused["anteversion_deg"] = f"lesser_trochanter: {seen.refused['lesser_trochanter']}"
+    base = seen.frames.get("_base")
+    if base is not None:
+        seen.measures["version_lee_deg"] = version(base.origin_mm)
+    epi = seen.landmarks["lateral_epicondyle"].at_mm - seen.landmarks["medial_epicondyle"].at_mm
+    seen.measures["epicondylar_to_condylar_deg"] = float(np.degrees(np.arctan2(epi @ -front, epi @ lateral)))
+    low = (seen.at("distal_medial_condyle"), seen.at("distal_lateral_condyle"))
+    if low[0] is not None and low[1] is not None:
+        line = low[1] - low[0]
+        seen.measures["mldfa_deg"] = float(90.0 - np.degrees(np.arctan2(line @ up, line @ lateral)))
+    seen.measures["mechanical_to_shaft_deg"] = angle(up, shaft)
+
+
+def _frames(seen: Seen, axis: tuple[Array, Array, float]) -> None:
+    """`shaft`: x toward the head (of a distal piece: medial), z up. `isb`: Wu 2002, origin at the head."""
+    seen.frames.pop("_base", None)
+    seen.measures.pop("_neck_base", None)
+    at, up, _ = axis
+    head, knee = seen.at("head_center"), seen.at("knee_center")
+    medial = seen.way(np.array([-1.0, 0.0, 0.0])) if head is None else head - at
+    medial = medial - (medial @ up) * up
+    if head is not None and np.linalg.norm(medial) < 8.0 * min(seen.match.scale, 1.0):
+        raise AnatomyError(f"{seen.bone}: the head lies {np.linalg.norm(medial):.0f} mm from the shaft axis (8 mm needed)")
+    medial /= np.linalg.norm(medial)
+    seen.frames["shaft"] = Pose(np.stack([medial, np.cross(up, medial), up], axis=1), at)
+    if head is None or knee is None:
+        seen.refused["isb"] = "needs the head and both epicondyles"
+        return
+    y = (head - knee) / np.linalg.norm(head - knee)
+    right = seen.landmarks["lateral_epicondyle"].at_mm - seen.landmarks["medial_epicondyle"].at_mm
+    right = right if seen.side == "right" else -right
+    z = right - (right @ y) * y
+    z /= np.linalg.norm(z)
+    seen.frames["isb"] = Pose(np.stack([np.cross(y, z), y, z], axis=1), head)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from implantforge.core import AnatomyError, Array, Mesh
 
@@ -69,3 +72,77 @@ def fit_sphere(mesh: Mesh, center_mm: Array, radius_mm: float) -> tuple[Array, f
             break
     residual = np.linalg.norm(mesh.vertices[keep] - center, axis=1) - radius if keep.any() else np.array([np.inf])
     return center, radius, float(np.sqrt(np.mean(residual**2))), int(keep.sum())
+
+
+class Sphere(NamedTuple):
+    """center_mm (3,), radius_mm, RMS residual_mm of the surface that follows it, and that surface's area_mm2."""
+
+    center_mm: Array
+    radius_mm: float
+    residual_mm: float
+    area_mm2: float
+
+
+def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> Sphere:
+    """The sphere that the joint surface near `zone` follows.
+
+    zone (k,3): where the joint's surface is expected. Weights fall smoothly with the distance from the sphere and the
+    turn of the normal from the radius (osteophytes, fovea, rim), so that a new triangulation moves the answer little.
+    """
+    center, radius = _lsq(zone, np.ones(len(zone)))
+    middle = zone.mean(axis=0)
+    near = np.linalg.norm(vertices - middle, axis=1) < 6.0 + float(np.linalg.norm(zone - middle, axis=1).max())
+    points, n, a = vertices[near], normals[near], area[near]
+    # the zone's own outline: what lies beside it is neck, rim or fovea
+    a = a * ((6.0 - cKDTree(zone).query(points)[0]) / 3.0).clip(0, 1)
+    return _settled(points, n, a, center, radius, (3.0, 2.0, 1.5, 1.2))
+
+
+def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:
+    """The sphere of a socket: of many starts along the way it opens (unit vector) the one that most surface follows within
+    about 0.8 mm. Its floor, 2 mm and more deeper, stays out. size 1 is a grown patient's."""
+    close = np.linalg.norm(vertices - guess, axis=1) < 48.0 * size
+    points, n, a = vertices[close], -normals[close], area[close]
+    step = max(len(points) // 2500, 1)
+    best = Sphere(guess, 24.0 * size, float("inf"), 0.0)
+    for along in (0.0, 4.0, 8.0):
+        for radius in (20.5, 22.5, 24.5, 27.0):
+            start = guess + along * size * opening
+            found = _settled(points[::step], n[::step], a[::step], start, radius * size, (1.0, 0.7, 0.5, 0.4), 12)
+            shift = float(np.linalg.norm(found.center_mm - guess))
+            if found.area_mm2 > best.area_mm2 and 15.0 * size < found.radius_mm < 34.0 * size and shift < 20.0 * size:
+                best = found
+    if not best.area_mm2:
+        return best
+    return _settled(points, n, a, best.center_mm, best.radius_mm, (0.4,))
+
+
+def _settled(points: Array, n: Array, a: Array, center: Array, radius: float, bands: tuple[float, ...],
+             rests: int = 60) -> Sphere:  # fmt: skip
+    """Reweighted least squares until it rests. Weights fall with the distance from the sphere, nought at three bands, and
+    with the turn of the normal from the radius."""
+    weight = a
+    for band in (*bands, *[bands[-1]] * rests):
+        away = points - center
+        far = np.linalg.norm(away, axis=1)
+        straight = np.einsum("ij,ij->i", away, n) / np.maximum(far, 1e-9)
+        weight = a * np.clip((straight - 0.8) / 0.1, 0, 1) * (1 - ((far - radius) / (3.0 * band)) ** 2).clip(0) ** 2
+        if (weight > 0).sum() < 12:
+            return Sphere(center, radius, float("inf"), 0.0)
+        new, radius = _lsq(points, weight)
+        moved = float(np.linalg.norm(new - center))
+        center = new
+        if band == bands[-1] and moved < 1e-5:
+            break
+    gap = np.linalg.norm(points - center, axis=1) - radius
+    return Sphere(center, radius, float(np.sqrt(weight @ gap**2 / weight.sum())), float(weight.sum()))
+
+
+def _lsq(points: Array, weight: Array) -> tuple[Array, float]:
+    middle = weight @ points / weight.sum()
+    away = points - middle
+    matrix = np.column_stack([2.0 * away, np.ones(len(away))])
+    left = (matrix * weight[:, None]).T @ matrix
+    right = (matrix * weight[:, None]).T @ (away**2).sum(axis=1)
+    solved = np.linalg.solve(left, right)
+    return middle + solved[:3], float(np.sqrt(max(solved[3] + solved[:3] @ solved[:3], 1e-12)))

@@ -1,0 +1,79 @@
+"""The gate before measuring: units, which bone, which side. What contradicts the name given is refused with numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from implantforge.core import AnatomyError, InputError, Mesh
+from implantforge.stages.anatomy import register
+from implantforge.stages.anatomy.atlas import NAMES
+from implantforge.stages.anatomy.register import Cloud, Match
+from implantforge.stages.anatomy.seen import Seen
+
+POINTS = 3000
+LONGEST_MM = 650.0
+SHORTEST_MM = {"femur": 60.0, "tibia": 60.0, "hip": 60.0, "fibula": 60.0, "patella": 15.0, "sacrum": 40.0}
+_UNITS = (("metres", 1000.0), ("inches", 25.4), ("centimetres", 10.0))
+
+
+def one(mesh: Mesh, name: str) -> Seen:
+    """The registered bone of a name like `femur_left`.
+
+    InputError for units that are not mm; AnatomyError when the shape is another bone, or of the other side, or of
+    neither so clearly that it could be measured.
+    """
+    kind, _, side = name.partition("_")
+    body = register.main_body(mesh)
+    _units(body, kind, name)
+    cloud = register.sample(body, POINTS)
+    ranked = register.best(cloud, (kind,))
+    if not ranked:
+        raise AnatomyError(f"{name}: not a {kind}: {_other(cloud, kind, None)}")
+    match = register.refined(ranked[0], cloud)
+    _judge(match, ranked, cloud, name)
+    return Seen(name, side, body, cloud, match)
+
+
+def _units(mesh: Mesh, kind: str, name: str) -> None:
+    size = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+    low = SHORTEST_MM[kind]
+    if low <= size <= LONGEST_MM:
+        return
+    guess = [word for word, mm in _UNITS if low <= size * mm <= LONGEST_MM]
+    hint = f"; in {guess[0]} it would be {size * dict(_UNITS)[guess[0]]:.0f} mm" if guess else ""
+    raise InputError(
+        f"{name}: {size:.4g} from corner to corner, a {kind} measures {low:.0f}-{LONGEST_MM:.0f} mm{hint}: save the mesh in mm"
+    )
+
+
+def _judge(match: Match, ranked: list[Match], cloud: Cloud, name: str) -> None:
+    kind, _, side = name.partition("_")
+    relative = match.residual_mm / match.scale
+    if match.covered < 0.85 or relative > 2.2:
+        raise AnatomyError(
+            f"{name}: not a {kind} as far as the shape shows: {100 * match.covered:.0f} % of the surface follows one "
+            f"(85 % needed) with {relative:.1f} mm RMS (limit 2.2){_other(cloud, kind, match)}"
+        )
+    if not 0.25 < match.scale < 1.45:
+        raise AnatomyError(f"{name}: {match.scale:.2f} times the size of a grown {kind} (0.25-1.45): are the units mm?")
+    found = "right" if match.mirrored else "left"
+    if side in ("left", "right") and found != side:
+        raise AnatomyError(
+            f"{name}: this is the bone of the other side, or mirrored: as a {found} {kind} it lies {match.score:.1f} from the "
+            f"shape, as a {side} one {_score(ranked, side)}"
+        )
+
+
+def _score(ranked: list[Match], side: str) -> str:
+    mine = [match.score for match in ranked if ("right" if match.mirrored else "left") == side]
+    return f"{min(mine):.1f}" if mine else "much further"
+
+
+def _other(cloud: Cloud, kind: str, match: Match | None) -> str:
+    """What it looks like more, if anything."""
+    others = register.best(cloud, tuple(name for name in NAMES if name != kind))
+    if not others or (match is not None and others[0].score > match.score):
+        return ""
+    name = others[0].atlas.name
+    side = "" if name == "sacrum" else "right " if others[0].mirrored else "left "
+    return f"; it looks like a {side}{name} ({100 * others[0].covered:.0f} %)"

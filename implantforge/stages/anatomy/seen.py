@@ -1,0 +1,121 @@
+"""A registered bone: its landmarks carried to the surface that was given, or refused where that surface does not show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from implantforge.core import Array, Landmark, Mesh, Pose
+from implantforge.stages.anatomy import marks
+from implantforge.stages.anatomy.atlas import vertex_normals
+from implantforge.stages.anatomy.register import Cloud, Match
+
+LOST_MM = 8.0
+"""A landmark further than this from the surface is cut off or lies over a hole."""
+SLID_MM = 2.5
+"""So is one that the nearest surface misses by more than this sideways, that is across the normal it should have."""
+
+
+@dataclass(eq=False)
+class Seen:
+    """What was found so far on one bone, in patient LPS mm."""
+
+    bone: str
+    side: str
+    mesh: Mesh
+    cloud: Cloud
+    match: Match
+    landmarks: dict[str, Landmark] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    frames: dict[str, Pose] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.normals, self.area = vertex_normals(self.mesh.vertices, self.mesh.faces)
+        self.shape = self.match.to_patient(self.match.model_shape())
+        self.marks = marks.of(self.match.atlas.name)
+
+    def add(self, name: str, at_mm: Array, sigma_mm: float, method: str) -> None:
+        """A landmark found, with its one-sigma uncertainty."""
+        self.landmarks[name] = Landmark(name, at_mm, round(float(sigma_mm), 3), method)
+
+    def at(self, name: str) -> Array | None:
+        """Where a landmark lies, or None."""
+        return self.landmarks[name].at_mm if name in self.landmarks else None
+
+    def way(self, model_axis: Array) -> Array:
+        """A direction of the model's left bone (x lateral, y back, z up) in the patient."""
+        return self.match.turn(np.asarray(model_axis, float))
+
+    def carry(self, name: str, sigma_mm: float) -> None:
+        """A landmark of the mean bone, carried by the bent model and laid on the surface; refused where there is none."""
+        guess = self.guess(name)
+        vertex = self.match.atlas.tree.query(self.match.atlas.marks[name][0])[1]
+        found, normal = self.onto(guess)
+        gap = float(np.linalg.norm(found - guess))
+        outward, _ = vertex_normals(self.match.model_shape(), self.match.atlas.faces)
+        out = self.match.turn(outward[vertex])
+        agree = float(normal @ out)
+        size = max(self.match.scale, 0.5)
+        aside = float(np.linalg.norm((found - guess) - ((found - guess) @ out) * out))
+        if gap > LOST_MM * size or (gap > SLID_MM * size and aside > 0.8 * gap):
+            self.refused[name] = f"not on this surface: it should lie {gap:.0f} mm beyond it (cut off or a hole)"
+        elif agree < 0.0:
+            self.refused[name] = f"cut off: the surface {gap:.1f} mm from where it should lie is a cut face"
+        else:
+            self.add(name, found, np.hypot(sigma_mm, 0.7 * max(gap, self.match.residual_mm)), "shape-model+surface")
+
+    def guess(self, name: str) -> Array:
+        """Where the bent model has a landmark, on the surface or not."""
+        return self.match.to_patient(self.match.mark(name))
+
+    def onto(self, point: Array) -> tuple[Array, Array]:
+        """The point of the surface nearest to a point, and the outward normal of its triangle."""
+        away = np.linalg.norm(self.mesh.vertices - point, axis=1)
+        nearest = float(away.min())
+        touched = (away < nearest + 8.0)[self.mesh.faces].any(axis=1)
+        corners = self.mesh.vertices[self.mesh.faces[touched]]
+        feet = closest(corners, point)
+        best = int(((feet - point) ** 2).sum(axis=1).argmin())
+        a, b, c = corners[best]
+        normal = np.cross(b - a, c - a)
+        return feet[best], normal / max(float(np.linalg.norm(normal)), 1e-12)
+
+    def shown(self, zone: str) -> float:
+        """Share of a zone of the mean bone that the surface shows within 5 mm."""
+        chosen = self.marks.zone[zone]
+        points = self.shape[chosen]
+        mine = self.cloud.points
+        low, high = points.min(axis=0) - 8.0, points.max(axis=0) + 8.0
+        near = mine[((mine > low) & (mine < high)).all(axis=1)]
+        if not len(near):
+            return 0.0
+        gap = np.sqrt(((points[:, None] - near[None]) ** 2).sum(axis=2).min(axis=1))
+        return float((gap < 7.0 * max(self.match.scale, 0.5)).mean())
+
+
+def closest(corners: Array, point: Array) -> Array:
+    """(n,3) points of triangles (n,3,3) nearest to a point (Ericson, Real-Time Collision Detection, 5.1.5)."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    ab, ac, ap = b - a, c - a, point - a
+
+    def dot(u: Array, v: Array) -> Array:
+        out: Array = np.einsum("ij,ij->i", u, v)
+        return out
+
+    # inside: barycentric foot on the plane; else the nearest of the three edges
+    d00, d01, d11, d20, d21 = dot(ab, ab), dot(ab, ac), dot(ac, ac), dot(ap, ab), dot(ap, ac)
+    under = np.maximum(d00 * d11 - d01 * d01, 1e-18)
+    v, w = (d11 * d20 - d01 * d21) / under, (d00 * d21 - d01 * d20) / under
+    best = a + v[:, None] * ab + w[:, None] * ac
+    gap = ((best - point) ** 2).sum(axis=1)
+    gap[(v < 0) | (w < 0) | (v + w > 1)] = np.inf
+    for p, q in ((a, b), (b, c), (c, a)):
+        edge = q - p
+        t = (dot(point - p, edge) / np.maximum(dot(edge, edge), 1e-18)).clip(0, 1)
+        foot = p + t[:, None] * edge
+        mine = ((foot - point) ** 2).sum(axis=1)
+        better = mine < gap
+        best[better], gap[better] = foot[better], mine[better]
+    return best
