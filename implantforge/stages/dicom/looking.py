@@ -169,7 +169,9 @@ def out_of_order(small: NDArray[np.float32]) -> list[tuple[int, str, float]]:
 
 def rows_astray(plane: NDArray[np.int16]) -> bool:
     """Whether rows join up as when their length is wrong: each better with the next after a shift along it, better with
-    the one after than with the next, or a row with its own other half."""
+    the one after than with the next, or a row with its own other half. Pictures under 8 samples wide cannot tell."""
+    if min(plane.shape) < 8:
+        return False
     edges = np.clip(np.diff(np.clip(plane, *WINDOW_HU).astype(np.float32), axis=1), -300, 300)
     turned = np.fft.rfft(edges, axis=1)
     joint = np.fft.irfft((turned[:-1].conj() * turned[1:]).sum(axis=0), n=edges.shape[1])
