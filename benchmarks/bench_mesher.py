@@ -23,9 +23,9 @@ from beside import Work, _Kernel, filled
 class Mesher(_Kernel):
     """The mesher's kernels one by one, on a gyroid sheet of 8 mm at h 0.1 (580,000 triangles); error: largest
     difference from the twin, in the output's own unit (mm, samples, counts; near and vertices are against the field read
-    plainly, in h / 80 and mm)."""
+    plainly, in h / 4096 and mm)."""
 
-    params = (("ranges", "near", "pack_signs", "count", "edges", "faces", "vertices", "extent", "edge_points",
+    params = (("ranges", "near", "pack_signs", "count", "edges", "faces", "vertices", "edge_points",
                "tighten"), ("numpy", "kernel"))  # fmt: skip
     param_names = ("kernel", "method")
     unit = "1"
@@ -71,9 +71,8 @@ class Mesher(_Kernel):
         return lambda: self.body.evaluate(self.points), lambda: self.plan.evaluate(self.points)
 
     def near(self) -> tuple[Work, Work]:
-        given = (*self.plan.arrays, self.blocks.coords, *self.place)
         return (lambda: reference.near_values(self.body.evaluate(self.points), 0.1).reshape(self.values.shape),
-                lambda: filled(rows.near, self.values.shape, *given, dtype=np.int8))  # fmt: skip
+                lambda: meshing._signs(self.body.evaluate, self.plan, self.blocks)[1])  # fmt: skip
 
     def pack_signs(self) -> tuple[Work, Work]:
         return (lambda: reference.pack_signs(self.values),
@@ -100,8 +99,7 @@ class Mesher(_Kernel):
         return plain, kernel
 
     def faces(self) -> tuple[Work, Work]:
-        tables = (self.tri_count, np.ascontiguousarray(self.table.reshape(256, -1)))
-        given = (self.bits, self.words, *self.at, tables, *self.starts)
+        given = (self.bits, self.words, *self.at, meshing._tables(), *self.starts, 0, len(self.bits))
         shape = (int(self.starts[1][-1]), 3)
         full = (self.tri_count, self.table, edge_corners())
 
@@ -115,19 +113,13 @@ class Mesher(_Kernel):
         return plain, lambda: filled(flying.faces, shape, *given, dtype=np.int32)
 
     def vertices(self) -> tuple[Work, Work]:
-        given = (*self.plan.arrays, *self.at, self.values, self.words, self.starts[0], (*self.place, 0.01))
+        place = (*self.place, 0.01, np.zeros(3, np.float32))
+        given = (*self.plan.arrays, *self.at, self.values, self.words, self.starts[0], place, 0, len(self.bits))
 
         def plain() -> NDArray:
             return meshing._placed(self.plan.evaluate, self.blocks, self.words, 0, len(self.bits), self.starts[0])
 
-        return plain, lambda: filled(rows.vertices, self.low.shape, *given)
-
-    def extent(self) -> tuple[Work, Work]:
-        def kernel() -> NDArray:
-            found = filled(flying.extent, (-(-len(self.low) // 65536), 2, 3), self.low)
-            return np.array([found[:, 0].min(axis=0), found[:, 1].max(axis=0)])
-
-        return lambda: np.array([self.low.min(axis=0), self.low.max(axis=0)]), kernel
+        return plain, lambda: filled(rows.vertices, self.low.shape, *given, dtype=np.float32)
 
     def edge_points(self) -> tuple[Work, Work]:
         given = (self.low, self.axis, 0.1, self.t)

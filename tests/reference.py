@@ -419,8 +419,8 @@ def crossing_pairs(points: Array, faces: NDArray[np.int32]) -> set[tuple[int, in
 
 
 def near_values(values: Array, h: float) -> NDArray[np.int64]:
-    """values in h / 80, at most 127, sign kept where they round to 0."""
-    size = np.clip(np.abs(values) * 80 / h, 1, 127).astype(np.int64)
+    """values in h / 4096, at most 8 h, sign kept where they round to 0."""
+    size = np.clip(np.abs(values) * 4096 / h, 1, 32767).astype(np.int64)
     return np.where(values < 0, -size, size)
 
 

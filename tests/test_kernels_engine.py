@@ -150,14 +150,14 @@ def test_topology_twins() -> None:
     assert (ends == np.roll(mesh.faces, -1, axis=1).ravel()[heads]).all()
 
 
-def signed_blocks() -> tuple[meshing._Blocks, program.Program, NDArray[np.float64], NDArray[np.int8]]:
+def signed_blocks() -> tuple[meshing._Blocks, program.Program, NDArray[np.float64], NDArray[np.int16]]:
     """Active blocks of a body that meets every kind of step, its program, its samples and those near to it."""
     body = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.5) - shapes.box((5, 0, 0), (3, 4, 5))
     plan = program.program(body.form)
     blocks = meshing._active(body, body.evaluate, plan, body.bounds, 0.4)
     values = body.evaluate(reference.block_points(blocks.coords, 16, blocks.origin_mm, 0.4).reshape(-1, 3))
-    near = np.empty((len(blocks.coords), 16, 16, 16), np.int8)
-    rows.near(*plan.arrays, blocks.coords, blocks.origin_mm, 0.4, near)
+    bits, near = meshing._signs(body.evaluate, plan, blocks)
+    assert near is not None and (bits == reference.pack_signs(near)).all()
     return blocks, plan, values.reshape(-1, 17, 17, 17), near
 
 
@@ -165,9 +165,9 @@ def test_near_and_sign_twins() -> None:
     _, _, values, near = signed_blocks()
     want = reference.near_values(values[:, :16, :16, :16], 0.4)
     # what lies far from the surface in a whole brick is not looked at
-    close = np.abs(want) < 127
+    close = np.abs(want) < 2 * 4096
     assert close.sum() > 5000
-    assert (np.abs(near.astype(int) - want)[close] <= 1).all()
+    assert (np.abs(near.astype(int) - want)[close] <= 2).all()
     assert (np.sign(near) == np.sign(want)).all()
     bits = np.empty(near.shape[:3], np.uint16)
     flying.pack_signs(near, bits)
@@ -195,20 +195,16 @@ def test_surface_twins() -> None:
     renumber = np.empty(len(mine), np.int64)
     renumber[theirs] = mine
     faces = np.empty((triangles[-1], 3), np.int32)
-    flying.faces(
-        bits, words, blocks.coords, blocks.lookup, (tri_count, table.reshape(256, -1)), vertices, triangles, faces
-    )
+    flying.faces(bits, words, blocks.coords, blocks.lookup, meshing._tables(), vertices, triangles, 0, len(bits), faces)
     tables = (tri_count, table, edge_corners())
     assert (faces == renumber[reference.block_faces(blocks.coords, blocks.lookup, float_values, tables)]).all()
-    out, ends = np.empty((vertices[-1], 3)), np.empty((-(-int(vertices[-1]) // 65536), 2, 3))
-    rows.vertices(*plan.arrays, blocks.coords, blocks.lookup, near, words, vertices, (*at, 0.01), out)
+    out, place = np.empty((vertices[-1], 3), np.float32), (*at, 0.01, np.zeros(3, np.float32))
+    given = (*plan.arrays, blocks.coords, blocks.lookup, near, words, vertices, place, 0, len(bits))
+    rows.vertices(*given, out)
     t = want_ends[:, 0] / (want_ends[:, 0] - want_ends[:, 1])
     linear = reference.edge_points(want_low, want_axis, 0.4, t)
     assert np.abs(plan.evaluate(out)).max() < 0.011 * 0.4
     assert np.median(np.abs(out[mine] - linear[theirs]).max(axis=1)) < 0.01
-    flying.extent(out, ends)
-    assert (ends[:, 0].min(axis=0) == out.min(axis=0)).all()
-    assert (ends[:, 1].max(axis=0) == out.max(axis=0)).all()
 
 
 def any_field(rng: np.random.Generator, sheet: Field, grid: Field) -> Field:
@@ -242,8 +238,8 @@ def test_programs_agree_with_their_fields() -> None:
         step = rng.normal(size=(50, 200, 3))
         step *= 0.3 / np.linalg.norm(step, axis=2, keepdims=True)
         around = plan.evaluate((p[:200] + step).reshape(-1, 3)).reshape(50, 200)
-        assert (around >= bounds[:, 0] - 1e-9).all()
-        assert (around <= bounds[:, 1] + 1e-9).all()
+        assert (around >= bounds[:, 0] - 1e-5).all()
+        assert (around <= bounds[:, 1] + 1e-5).all()
 
 
 @pytest.mark.parametrize("halve", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from implantforge.core import Array, Field, GeometryError, Mesh
 from implantforge.geom.program import Program, program
 from implantforge.kernels import flying, rows
 from implantforge.kernels import polygonise as roots
-from implantforge.kernels.mc_table import case_table
+from implantforge.kernels.mc_table import case_table, edge_corners
 
 Progress = Callable[[float], None]
+Look = Callable[[Array], NDArray]
 
 CELLS = 16  # cells along a block: its rows of signs are words of 16 bits
 COARSE = 4  # blocks along a coarse block of the first look
+RUN = 1 << 22  # vertices between two reports of progress
 BATCH = 1 << 19  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
 ROOT_STEPS = 6
@@ -43,42 +46,106 @@ def polygonise(field: Field, h_mm: float, *, bounds: Array | None = None, progre
     finding along their edge. Same field, same h: same bytes, whatever the number of threads. Raises GeometryError when
     the solid leaves the bounds, when nothing is inside, or when h is not positive.
     """
-    return Mesh(*triangles(field, h_mm, bounds=bounds, progress=progress))
+    vertices, faces = triangles(field, h_mm, bounds=bounds, progress=progress)
+    return Mesh(vertices, faces)  # type: ignore[arg-type]  # which makes float64 of any
 
 
 def triangles(
-    field: Field,
-    h_mm: float,
-    *,
-    bounds: Array | None = None,
-    progress: Progress | None = None,
-    dtype: type[np.floating] = np.float64,
-) -> tuple[NDArray, NDArray[np.int32]]:
-    """As polygonise, the bare arrays: vertices (n,3) mm of the given type and faces (m,3); nothing else of that size is
-    held meanwhile."""
-    box = np.asarray(field.bounds if bounds is None else bounds, np.float64)
-    if not h_mm > 0 or not np.isfinite(box).all() or (box[1] <= box[0]).any():
-        raise GeometryError(f"polygonise: needs h > 0 and a finite box, got h {h_mm} mm, bounds {box.tolist()} mm")
-    plan = None if field.form is None else program(field.form)
-    look = field.evaluate if plan is None else plan.evaluate
-    blocks, bits, values = _closed(look, plan, _active(field, look, plan, box, float(h_mm)))
-    vertices, words, offsets = _vertices(look, plan, blocks, bits, values, dtype, progress)
-    del values  # before the triangles are made: the output is then all that is held
-    faces = _faces(blocks, bits, words, offsets)
+    field: Field, h_mm: float, *, bounds: Array | None = None, progress: Progress | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """As polygonise, the bare arrays: vertices (n,3) mm and faces (m,3); nothing else of that size is held meanwhile."""
+    found = surface(field, h_mm, bounds=bounds)
+    runs = _runs(found.offsets[0], RUN if progress else found.vertex_count)
+    if len(runs) == 1:
+        vertices = found.vertices(*runs[0])
+    else:
+        vertices = np.empty((found.vertex_count, 3), np.float32)
+        for first, last in runs:
+            vertices[found.offsets[0][first] : found.offsets[0][last]] = found.vertices(first, last)
+            if progress:
+                progress(0.2 + 0.7 * last / len(found.bits))
+    found.values = None  # before the triangles are made: the output is then all that is held
+    faces = found.faces(0, len(found.bits))
     if progress:
         progress(1.0)
-    corners = np.empty((-(-len(vertices) // 65536), 2, 3))
-    flying.extent(vertices, corners)
-    low, high = corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)
-    if (low < box[0] - 0.5 * h_mm).any() or (high > box[1] + 0.5 * h_mm).any():
-        raise GeometryError(
-            f"polygonise: surface spans {low.round(2).tolist()}..{high.round(2).tolist()} mm, outside the bounds "
-            f"{box[0].round(2).tolist()}..{box[1].round(2).tolist()} mm; enlarge the bounds"
-        )
     return vertices, faces
 
 
-Look = Callable[[Array], NDArray]
+def surface(field: Field, h_mm: float, *, bounds: Array | None = None) -> Surface:
+    """The surface as signs, counted but not yet made: see Surface. Errors as polygonise."""
+    box = np.asarray(field.bounds if bounds is None else bounds, np.float64)
+    if not h_mm > 0 or not np.isfinite(box).all() or (box[1] <= box[0]).any():
+        raise GeometryError(f"polygonise: needs h > 0 and a finite box, got h {h_mm} mm, bounds {box.tolist()} mm")
+    plan = None if field.form is None else program(field.form, box.mean(axis=0))
+    look = field.evaluate if plan is None else plan.evaluate
+    return Surface(look, plan, box, *_closed(look, plan, _active(field, look, plan, box, float(h_mm))))
+
+
+class Surface:
+    """A closed surface of which any run of blocks can be made: for files larger than memory.
+
+    vertex_count, face_count; offsets (2,n+1) say where the vertices and faces of each of the n blocks start; layers are
+    runs (first, last) of blocks whose faces refer to vertices of that run and of the next only.
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        plan: Program | None,
+        box: Array,
+        blocks: _Blocks,
+        bits: NDArray[np.uint16],
+        values: NDArray[np.int16] | None,
+    ) -> None:
+        self.look, self.plan, self.box, self.blocks, self.bits, self.values = look, plan, box, blocks, bits, values
+        self.words = np.empty((*bits.shape, 4), np.uint16)
+        counts = np.empty((len(bits), 2), np.int64)
+        flying.count(bits, blocks.coords, blocks.lookup, _tables()[0], self.words, counts)
+        self.offsets = np.array([_offsets(counts[:, 0]), _offsets(counts[:, 1])])
+        self.vertex_count, self.face_count = (int(n) for n in self.offsets[:, -1])
+        if not self.face_count:
+            raise GeometryError(
+                f"polygonise: no surface at h {blocks.h_mm} mm: the solid is empty or thinner than a cell"
+            )
+        if self.vertex_count >= 2**31:
+            raise GeometryError(f"polygonise: {self.vertex_count} vertices are more than a mesh can number; raise h")
+        low = blocks.origin_mm + blocks.h_mm * CELLS * blocks.coords
+        self.edge = ((low < box[0]) | (low + blocks.h_mm * CELLS > box[1])).any(axis=1)
+        cuts = np.flatnonzero(np.diff(blocks.coords[:, 0], prepend=-1, append=-1))
+        self.layers = [(int(a), int(b)) for a, b in itertools.pairwise(cuts)]
+
+    def vertices(self, first: int, last: int) -> NDArray[np.float32]:
+        """Vertices (n,3) mm of blocks first..last. GeometryError when one leaves the bounds."""
+        blocks, starts = self.blocks, self.offsets[0]
+        out = np.empty((starts[last] - starts[first], 3), np.float32)
+        if self.plan is not None:
+            centre = self.plan.centre_mm
+            place = (blocks.origin_mm - centre, blocks.h_mm, EDGE_MARGIN, centre.astype(np.float32))
+            given = (*self.plan.arrays, blocks.coords, blocks.lookup, self.values, self.words, starts)
+            rows.vertices(*given, place, first, last, out)
+        else:
+            for a, b in _runs(starts[first : last + 1], BATCH):
+                part = _placed(self.look, blocks, self.words, first + a, first + b, starts)
+                out[starts[first + a] - starts[first] : starts[first + b] - starts[first]] = part
+        for b in (first + np.flatnonzero(self.edge[first:last])).tolist():
+            self._check(out[starts[b] - starts[first] : starts[b + 1] - starts[first]])
+        return out
+
+    def faces(self, first: int, last: int) -> NDArray[np.int32]:
+        """Faces (m,3) of blocks first..last, numbers over the whole surface."""
+        out = np.empty((self.offsets[1, last] - self.offsets[1, first], 3), np.int32)
+        at = (self.bits, self.words, self.blocks.coords, self.blocks.lookup)
+        flying.faces(*at, _tables(), *self.offsets, first, last, out)
+        return out
+
+    def _check(self, vertices: NDArray[np.float32]) -> None:
+        slack = 0.5 * self.blocks.h_mm
+        if len(vertices) and ((vertices < self.box[0] - slack) | (vertices > self.box[1] + slack)).any():
+            low, high = vertices.min(axis=0), vertices.max(axis=0)
+            raise GeometryError(
+                f"polygonise: surface reaches {low.round(2).tolist()}..{high.round(2).tolist()} mm, outside the bounds "
+                f"{self.box[0].round(2).tolist()}..{self.box[1].round(2).tolist()} mm; enlarge the bounds"
+            )
 
 
 def _evaluate(look: Look, points: Array) -> NDArray:
@@ -133,7 +200,7 @@ def _numbered(coords: NDArray[np.int64], lookup: NDArray[np.int32], origin: Arra
 
 def _closed(
     look: Look, plan: Program | None, blocks: _Blocks
-) -> tuple[_Blocks, NDArray[np.uint16], NDArray[np.int8] | None]:
+) -> tuple[_Blocks, NDArray[np.uint16], NDArray[np.int16] | None]:
     """The blocks, their signs (n,16,16) and near values (n,16,16,16), joined by every block whose side the signs beside
     it contradict: a field steeper than it promised leaves no hole."""
     while True:
@@ -177,13 +244,14 @@ def _offsets(counts: NDArray) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[NDArray[np.uint16], NDArray[np.int8] | None]:
+def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[NDArray[np.uint16], NDArray[np.int16] | None]:
     """Which of its own samples each block has inside, 16 bits a row, and with a program the values near 0 (rows.near)."""
     bits = np.empty((len(blocks.coords), CELLS, CELLS), np.uint16)
     if plan is not None:
-        near = np.empty((*bits.shape, CELLS), np.int8)
-        rows.near(*plan.arrays, blocks.coords, blocks.origin_mm, blocks.h_mm, near)
-        flying.pack_signs(near, bits)
+        near = np.empty((*bits.shape, CELLS), np.int16)
+        at = (blocks.coords, blocks.origin_mm - plan.centre_mm, blocks.h_mm)
+        flat = near.reshape(-1)
+        rows.near(*plan.arrays, *at, bits.reshape(-1), flat.view(np.uint64), flat)
         return bits, near
     inner = np.indices((CELLS,) * 3).reshape(3, -1).T
     some = BATCH // CELLS**3
@@ -196,47 +264,17 @@ def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[NDArray[n
     return bits, None
 
 
-def _vertices(
-    look: Look,
-    plan: Program | None,
-    blocks: _Blocks,
-    bits: NDArray[np.uint16],
-    values: NDArray[np.int8] | None,
-    dtype: type[np.floating],
-    progress: Progress | None,
-) -> tuple[NDArray, NDArray[np.uint16], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Vertices of the signed blocks, the words that number them, and where each block's vertices and triangles start."""
-    words = np.empty((*bits.shape, 4), np.uint16)
-    counts = np.empty((len(bits), 2), np.int64)
-    flying.count(bits, blocks.coords, blocks.lookup, case_table()[0], words, counts)
-    offsets, face_offsets = _offsets(counts[:, 0]), _offsets(counts[:, 1])
-    if not face_offsets[-1]:
-        raise GeometryError(f"polygonise: no surface at h {blocks.h_mm} mm: the solid is empty or thinner than a cell")
-    if offsets[-1] >= 2**31:
-        raise GeometryError(f"polygonise: {offsets[-1]} vertices are more than a mesh can number; raise h")
-    out = np.empty((offsets[-1], 3), dtype)
-    if plan is not None:
-        place = (blocks.origin_mm, blocks.h_mm, EDGE_MARGIN)
-        rows.vertices(*plan.arrays, blocks.coords, blocks.lookup, values, words, offsets, place, out)
-        return out, words, (offsets, face_offsets)
-    for first, last in _runs(offsets, BATCH):
-        out[offsets[first] : offsets[last]] = _placed(look, blocks, words, first, last, offsets)
-        if progress:
-            progress(0.2 + 0.7 * last / len(counts))
-    return out, words, (offsets, face_offsets)
-
-
-def _faces(
-    blocks: _Blocks,
-    bits: NDArray[np.uint16],
-    words: NDArray[np.uint16],
-    offsets: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> NDArray[np.int32]:
-    tri_count, table = case_table()
-    tables = (tri_count, np.ascontiguousarray(table.reshape(256, -1)))
-    faces = np.empty((offsets[1][-1], 3), np.int32)
-    flying.faces(bits, words, blocks.coords, blocks.lookup, tables, *offsets, faces)
-    return faces
+@lru_cache(maxsize=1)
+def _tables() -> tuple[NDArray[np.int8], NDArray[np.int16]]:
+    """Triangles of each case, and where flying.faces finds the number of each corner's edge: planes of 17 x 17 samples
+    with three edges each, the cell's low plane first, then the other way round."""
+    count, table = case_table()
+    low, high = edge_corners().astype(np.int64).T
+    plane, axis = low & 1, high - low >> 1
+    rest = 51 * (low >> 1 & 1) + 3 * (low >> 2) + axis
+    edges = table.reshape(256, -1)
+    places = np.stack([rest + 867 * plane, rest - 867 * plane + 867])[:, edges]
+    return count, np.where(edges < 0, 0, places).astype(np.int16)
 
 
 def _placed(

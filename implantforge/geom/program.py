@@ -10,105 +10,143 @@ from numpy.typing import NDArray
 
 from implantforge.core import Array, GeometryError
 from implantforge.core.field import Form
-from implantforge.kernels import rows
+from implantforge.kernels import rows, steps
 
 # The place in this list is the kernel's number of the operation.
 STEPS = ("sphere", "plane", "box", "cone", "round_cone", "torus", "capsule", "samples", "periodic", "add", "negative",
-         "absolute", "scale", "ramp", "min", "max", "smooth_min", "smooth_max", "sum", "keep", "load", "moved",
-         "cylindrical", "spherical", "warped", "leave")  # fmt: skip
+         "absolute", "scale", "ramp", "min", "max", "smooth_min", "smooth_max", "sum", "moved", "cylindrical",
+         "spherical", "warped")  # fmt: skip
 LEAVES = STEPS[:9]
-FRAMES = STEPS[21:25]  # steps whose last part is read in coordinates of its own
+FRAMES = STEPS[19:]  # steps whose last part is read in coordinates of its own
+NOWHERE = np.zeros(3)
+
+_Key = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Arrays as kernels/rows.py takes them; depth (2,) = rows of stack, nested poses."""
+    """Arrays as kernels/rows.py takes them; depth (5,) = rows, frames, the answer's row and the addresses of steps.run
+    and steps.prune. Numbers are about centre_mm (3,): float32 is fine to a few 1e-6 mm within 100 mm of it."""
 
     steps: NDArray[np.int64]
-    numbers: Array
+    numbers: NDArray[np.float32]
     samples: NDArray[np.float32]
     depth: NDArray[np.int64]
+    centre_mm: Array
 
     @property
     def arrays(self) -> tuple[NDArray, ...]:
         """First arguments of the kernels."""
         return self.steps, self.numbers, self.samples, self.depth
 
-    def ranges(self, points_mm: Array, radius_mm: float) -> Array:
+    def ranges(self, points_mm: Array, radius_mm: float) -> NDArray[np.float32]:
         """Bounds (n,2) mm of the field in balls about points (n,3) mm."""
-        out = np.empty((len(points_mm), 2))
-        rows.ranges(*self.arrays, np.ascontiguousarray(points_mm, np.float64), radius_mm, out)
+        out = np.empty((len(points_mm), 2), np.float32)
+        about = np.ascontiguousarray(points_mm - self.centre_mm, np.float32)
+        rows.ranges(*self.arrays, about, np.float32(radius_mm), out)
         return out
 
-    def evaluate(self, points_mm: Array) -> Array:
+    def evaluate(self, points_mm: Array) -> NDArray[np.float32]:
         """Field (n,) mm at points (n,3) mm."""
         return self.ranges(points_mm, 0.0)[:, 0]
 
 
 class _Writer:
-    """Walks forms depth first; a form met twice in one frame is kept in a slot after its first evaluation."""
+    """Walks forms depth first; a form met twice in one frame is evaluated once. A row is free again after the last step
+    that reads it."""
 
-    def __init__(self, form: Form) -> None:
-        self.steps: list[tuple[str, tuple[float, ...]]] = []
-        self.limits: dict[int, tuple[float, float]] = {}
+    def __init__(self, form: Form, centre: Array) -> None:
+        self.centre = centre
+        self.steps: list[list[int]] = []
+        self.numbers: list[float] = []
         self.samples: list[NDArray[np.float32]] = []
         self.places: dict[int, int] = {}
-        self.slots: dict[tuple[int, ...], int] = {}
-        self.uses: dict[tuple[int, ...], int] = {}
-        self.top = self.highest = self.poses = 0
+        self.uses: dict[_Key, int] = {}
+        self.made: dict[_Key, int] = {}
+        self.free: set[int] = set()
+        self.rows, self.frames = 0, 1
         self.count(form, ())
-        self.write(form, ())
+        self.answer = self.write(form, (), 0)
 
-    def count(self, form: Form, frame: tuple[int, ...]) -> None:
-        key = (*frame, id(form))
+    def count(self, form: Form, where: _Key) -> None:
+        key = (*where, id(form))
         self.uses[key] = self.uses.get(key, 0) + 1
         if self.uses[key] == 1:
-            for part, inner in self.inner(form, frame):
+            for part, inner in _parts(form, where):
                 self.count(part, inner)
 
-    def inner(self, form: Form, frame: tuple[int, ...]) -> list[tuple[Form, tuple[int, ...]]]:
-        """Parts and the frame each is read in."""
-        last = (*frame, id(form)) if form.step in FRAMES else frame
-        return [*((part, frame) for part in form.parts[:-1]), *((part, last) for part in form.parts[-1:])]
-
-    def write(self, form: Form, frame: tuple[int, ...]) -> None:
-        key = (*frame, id(form))
-        if key in self.slots:
-            self.push("load", (float(self.slots[key]),))
-            return
+    def write(self, form: Form, where: _Key, frame: int) -> int:
+        """Row that holds the form's values."""
+        key = (*where, id(form))
+        if key in self.made:
+            return self.made[key]
         if form.step in FRAMES:
-            self.poses = max(self.poses, len(frame) + 1)
-            for part in form.parts[:-1]:
-                self.write(part, frame)
-            self.top -= len(form.parts) - 1
-            self.steps.append((form.step, form.numbers))
-            self.write(form.parts[-1], key)
-            self.steps.append(("leave", ()))
+            read = [self.write(part, where, frame) for part in form.parts[:-1]]
+            inner, self.frames = self.frames, self.frames + 1
+            self.step(form, inner, read if form.step == "warped" else [frame], frame)
+            self.release(form.parts[:-1], where)
+            row = self.write(form.parts[-1], key, inner)
         elif form.step in LEAVES:
-            size = float(np.abs(form.samples).max()) if form.step == "periodic" and form.samples is not None else np.inf
-            self.limits[len(self.steps)] = form.slope, size
-            self.push(form.step, (*_numbers(form), *self.place(form)))
+            row = self.row()
+            self.step(form, row, [0, 0, frame], frame)
         else:
-            for part in form.parts:
-                self.write(part, frame)
-            self.steps.append((form.step, form.numbers))
-            self.top -= len(form.parts) - 1
-        if self.uses[key] > 1 and form.step not in FRAMES:
-            self.slots[key] = len(self.slots)
-            self.steps.append(("keep", (float(self.slots[key]),)))
+            read = [self.write(part, where, frame) for part in form.parts]
+            row = self.row()  # never one that is read: loops over rows that do not overlap are done in wide words
+            self.step(form, row, read, frame)
+            self.release(form.parts, where)
+        self.made[key] = row
+        return row
 
-    def push(self, step: str, numbers: tuple[float, ...]) -> None:
-        self.steps.append((step, numbers))
-        self.top += 1
-        self.highest = max(self.highest, self.top)
+    def row(self) -> int:
+        if not self.free:
+            self.free.add(self.rows)
+            self.rows += 1
+        row = min(self.free)
+        self.free.discard(row)
+        return row
 
-    def place(self, form: Form) -> Iterator[float]:
-        """Where the form's samples begin."""
+    def release(self, parts: tuple[Form, ...], where: _Key) -> None:
+        """One use less of each part; a row without uses is free."""
+        for part in parts:
+            key = (*where, id(part))
+            self.uses[key] -= 1
+            if not self.uses[key]:
+                self.free.add(self.made[key])
+
+    def step(self, form: Form, to: int, read: list[int], frame: int) -> None:
+        numbers = _about(form, self.centre if frame == 0 else NOWHERE)
+        if form.step in LEAVES:
+            size = float(np.abs(form.samples).max()) if form.step == "periodic" and form.samples is not None else np.inf
+            self.numbers += form.slope, size
+        place = 0
         if form.samples is not None:
             if id(form.samples) not in self.places:
                 self.places[id(form.samples)] = sum(s.size for s in self.samples)
                 self.samples.append(form.samples)
-            yield float(self.places[id(form.samples)])
+            place = self.places[id(form.samples)]
+        self.steps.append([STEPS.index(form.step), len(self.numbers), to, *read, *[0] * (3 - len(read)), place])
+        self.numbers += numbers
+
+
+def _parts(form: Form, where: _Key) -> Iterator[tuple[Form, _Key]]:
+    """Parts and the frame each is read in."""
+    for n, part in enumerate(form.parts, 1):
+        yield part, (*where, id(form)) if form.step in FRAMES and n == len(form.parts) else where
+
+
+def _about(form: Form, centre: Array) -> list[float]:
+    """Numbers of a form for points that are given about a centre."""
+    n = np.array(_numbers(form))
+    if form.step in ("moved", "cylindrical", "spherical", "samples"):
+        n[9:12] -= centre
+    elif form.step == "plane":
+        n[3] -= n[:3] @ centre
+    elif form.step == "periodic":
+        shift = centre / n[:3]
+        n = np.concatenate([n, shift - np.floor(shift)])
+    elif form.step in LEAVES:
+        n[:3] -= centre
+    return list(n.tolist())
 
 
 def _numbers(form: Form) -> tuple[float, ...]:
@@ -121,19 +159,13 @@ def _numbers(form: Form) -> tuple[float, ...]:
     return numbers
 
 
-def program(form: Form) -> Program:
-    """The form as a program; samples are not copied when one array is all there is."""
-    written = _Writer(form)
-    flat: list[float] = []
-    steps = np.empty((len(written.steps), 2), np.int64)
-    for n, (step, numbers) in enumerate(written.steps):
-        flat += written.limits.get(n, ())
-        steps[n] = STEPS.index(step), len(flat)
-        # slots lie above the stack
-        flat += [numbers[0] + written.highest] if step in ("keep", "load") else numbers
+def program(form: Form, centre_mm: Array = NOWHERE) -> Program:
+    """The form as a program about a centre; samples are not copied when one array is all there is."""
+    written = _Writer(form, np.asarray(centre_mm, np.float64))
     arrays = [s.reshape(-1) for s in written.samples]
     samples = arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(1, np.float32), *arrays])[1:]
     samples = np.ascontiguousarray(samples).view()
     samples.setflags(write=False)  # one type of array: the kernels are compiled once
-    depth = np.array([written.highest + len(written.slots), written.poses + 1])
-    return Program(steps, np.array([*flat, 0.0]), samples, depth)
+    depth = np.array([written.rows, written.frames, written.answer, int(steps.run), int(steps.prune)])
+    numbers = np.array([*written.numbers, 0.0], np.float32)
+    return Program(np.array(written.steps, np.int64), numbers, samples, depth, written.centre)

@@ -47,14 +47,30 @@ def _active(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _case(a, b, c, d, k):  # type: ignore[no-untyped-def]
+def _apart(word):  # type: ignore[no-untyped-def]
+    """Sixteen bits spread to every fourth place of 64."""
+    x = np.uint64(word) & np.uint64(65535)
+    x = (x | x << np.uint64(24)) & np.uint64(0x000000FF000000FF)
+    x = (x | x << np.uint64(12)) & np.uint64(0x000F000F000F000F)
+    x = (x | x << np.uint64(6)) & np.uint64(0x0303030303030303)
+    return (x | x << np.uint64(3)) & np.uint64(0x1111111111111111)
+
+
+@helper
+def _nibbles(s, i, j):  # type: ignore[no-untyped-def]
+    """Sign patterns of the 16 cell floors between four rows, a nibble each, and of the ceiling of the last, moved to the
+    place above."""
+    a, b, c, d = s[i, j], s[i + 1, j], s[i, j + 1], s[i + 1, j + 1]
+    low = _apart(a) | _apart(b) << np.uint64(1) | _apart(c) << np.uint64(2) | _apart(d) << np.uint64(3)
+    e = np.uint32(16)
+    top = (a >> e) | (b >> e) << np.uint32(1) | (c >> e) << np.uint32(2) | (d >> e) << np.uint32(3)
+    return low, np.uint64(top) << np.uint64(4)
+
+
+@helper
+def _case(low, top, k):  # type: ignore[no-untyped-def]
     """Sign pattern of cell k: bit n set when corner n, at (n & 1, n >> 1 & 1, n >> 2), is inside."""
-    s = np.uint32(k)
-    low = (a >> s & np.uint32(3)), (b >> s & np.uint32(3)), (c >> s & np.uint32(3)), (d >> s & np.uint32(3))
-    out = np.uint32(0)
-    for n in range(4):
-        out |= (low[n] & np.uint32(1)) << np.uint32(n) | (low[n] >> np.uint32(1)) << np.uint32(n + 4)
-    return np.int64(out)
+    return np.uint64((low >> np.uint64(4 * k) | (top if k == 15 else np.uint64(0))) & np.uint64(255))
 
 
 @parallel_kernel
@@ -67,87 +83,78 @@ def count(bits, blocks, lookup, tri_count, words, counts):  # type: ignore[no-un
         vertices, triangles = 0, 0
         for i in range(16):
             for j in range(16):
-                here, ahead, beside, across = s[i, j], s[i + 1, j], s[i, j + 1], s[i + 1, j + 1]
+                here, ahead, beside = s[i, j], s[i + 1, j], s[i, j + 1]
                 x = (here ^ ahead) & np.uint32(65535)
                 y = (here ^ beside) & np.uint32(65535)
                 z = (here ^ here >> np.uint32(1)) & np.uint32(65535)
-                words[b, i, j, 0] = x
-                words[b, i, j, 1] = y
-                words[b, i, j, 2] = z
+                words[b, i, j, 0], words[b, i, j, 1], words[b, i, j, 2] = x, y, z
                 words[b, i, j, 3] = vertices
                 vertices += ones(x) + ones(y) + ones(z)
-                cells = _active(here, ahead, beside, across)
-                while cells:
-                    k = lowest(cells)
-                    cells &= cells - np.uint32(1)
-                    triangles += tri_count[_case(here, ahead, beside, across, k)]
+                cells = _active(here, ahead, beside, s[i + 1, j + 1])
+                if cells:
+                    low, top = _nibbles(s, i, j)
+                    while cells:
+                        triangles += tri_count[_case(low, top, lowest(cells))]
+                        cells &= cells - np.uint32(1)
         counts[b, 0] = vertices
         counts[b, 1] = triangles
 
 
 @helper
-def _numbers(words, blocks, lookup, offsets, b, masks, first):  # type: ignore[no-untyped-def]
-    """masks (17,17,3) and first (17,17,5): crossed edges of each row, and the numbers of its first x, y, z vertex and of
-    the x and y vertex at its far end."""
-    x, y, z = blocks[b, 0], blocks[b, 1], blocks[b, 2]
-    for di in range(2):
-        for dj in range(2):
-            here, above = lookup[x + di, y + dj, z], lookup[x + di, y + dj, z + 1]
-            for i in range(16 * di, 16 + di):
-                for j in range(16 * dj, 16 + dj):
-                    if here >= 0:
-                        row = words[here, i - 16 * di, j - 16 * dj]
-                        p, q = np.uint32(row[0]), np.uint32(row[1])
-                        masks[i, j, 0], masks[i, j, 1], masks[i, j, 2] = p, q, np.uint32(row[2])
-                        first[i, j, 0] = offsets[here] + row[3]
-                        first[i, j, 1] = first[i, j, 0] + ones(p)
-                        first[i, j, 2] = first[i, j, 1] + ones(q)
-                    if above >= 0:
-                        top = words[above, i - 16 * di, j - 16 * dj]
-                        first[i, j, 3] = offsets[above] + top[3]
-                        first[i, j, 4] = first[i, j, 3] + ones(np.uint32(top[0]))
+def _number(word, first, to, step):  # type: ignore[no-untyped-def]
+    """Numbers the crossed edges of a row from `first` on, every third place of to; the number after."""
+    left = np.uint32(word)
+    while left:
+        to[np.uint64(3 * lowest(left) + step)] = first
+        left &= left - np.uint32(1)
+        first += 1
+    return first
 
 
 @helper
-def _cell_vertices(masks, first, i, j, k, ids):  # type: ignore[no-untyped-def]
-    """ids (12,) = vertex numbers of the cell's edges in the order of edge_corners (any number where not crossed)."""
-    below = (np.uint32(1) << np.uint32(k)) - np.uint32(1)
-    upto = below << np.uint32(1) | np.uint32(1)
-    top = k == 15
-    for n in range(2):
-        m = masks[i, j + n, 0]
-        ids[n] = first[i, j + n, 0] + ones(m & below)
-        ids[n + 2] = first[i, j + n, 3] if top else first[i, j + n, 0] + ones(m & upto)
-        m = masks[i + n, j, 1]
-        ids[n + 4] = first[i + n, j, 1] + ones(m & below)
-        ids[n + 6] = first[i + n, j, 4] if top else first[i + n, j, 1] + ones(m & upto)
-        ids[n + 8] = first[i + n, j, 2] + ones(masks[i + n, j, 2] & below)
-        ids[n + 10] = first[i + n, j + 1, 2] + ones(masks[i + n, j + 1, 2] & below)
+def _plane(words, blocks, lookup, offsets, b, i, ids):  # type: ignore[no-untyped-def]
+    """ids (17,51) = vertex numbers of plane i of block b: x, y, z edges from each sample, where crossed."""
+    x, y, z, di = blocks[b, 0], blocks[b, 1], blocks[b, 2], i >> 4
+    for j in range(17):
+        dj = j >> 4
+        here, above = lookup[x + di, y + dj, z], lookup[x + di, y + dj, z + 1]
+        if here >= 0:
+            row = words[here, i & 15, j & 15]
+            first = offsets[here] + row[3]
+            for a in range(3):
+                first = _number(row[a], first, ids[j], a)
+        if above >= 0:
+            row = words[above, i & 15, j & 15]
+            first = offsets[above] + row[3]
+            ids[j, 48], ids[j, 49] = first, first + ones(np.uint32(row[0]))
 
 
 @parallel_kernel
-def faces(bits, words, blocks, lookup, tables, vertex_offsets, face_offsets, out):  # type: ignore[no-untyped-def]
-    """Triangles (m,3) int32 of all blocks; tables = (tri_count, triangles flattened to (256, 3 most))."""
-    tri_count, table = tables
-    for b in prange(len(bits)):
-        s, ids = np.empty((17, 17), np.uint32), np.empty(12, np.int32)
-        masks, first = np.empty((17, 17, 3), np.uint32), np.empty((17, 17, 5), np.int32)
+def faces(bits, words, blocks, lookup, tables, vertex_offsets, face_offsets, start, stop, out):  # type: ignore[no-untyped-def]
+    """Triangles (m,3) int32 of blocks start..stop; tables = (tri_count, places (2,256,3 most) in two planes of vertex
+    numbers, for cells whose low plane is the first or the second)."""
+    tri_count, places = tables
+    for b in prange(start, stop):
+        s, ids = np.empty((17, 17), np.uint32), np.zeros((2, 17, 51), np.int32)
         _signs(bits, blocks, lookup, b, s)
-        _numbers(words, blocks, lookup, vertex_offsets, b, masks, first)
-        n = face_offsets[b]
+        n, flat = np.uint64(face_offsets[b] - face_offsets[start]), ids.reshape(-1)
+        _plane(words, blocks, lookup, vertex_offsets, b, 0, ids[0])
         for i in range(16):
+            _plane(words, blocks, lookup, vertex_offsets, b, i + 1, ids[(i + 1) & 1])
             for j in range(16):
-                here, ahead, beside, across = s[i, j], s[i + 1, j], s[i, j + 1], s[i + 1, j + 1]
-                cells = _active(here, ahead, beside, across)
+                cells = _active(s[i, j], s[i + 1, j], s[i, j + 1], s[i + 1, j + 1])
+                if cells == 0:
+                    continue
+                low, top = _nibbles(s, i, j)
                 while cells:
                     k = lowest(cells)
                     cells &= cells - np.uint32(1)
-                    case = _case(here, ahead, beside, across, k)
-                    _cell_vertices(masks, first, i, j, k, ids)
-                    for t in range(tri_count[case]):
-                        for q in range(3):
-                            out[n, q] = ids[table[case, 3 * t + q]]
-                        n += 1
+                    case = _case(low, top, k)
+                    base = 51 * j + 3 * k
+                    for t in range(np.uint64(tri_count[case])):
+                        for q in range(np.uint64(3)):
+                            out[n, q] = flat[np.uint64(base + places[i & 1, case, np.uint64(3) * t + q])]
+                        n += np.uint64(1)
 
 
 @parallel_kernel
@@ -167,16 +174,3 @@ def edges(blocks, words, start, stop, offsets, origin, h, axis, low):  # type: i
                         low[n, 1] = origin[1] + h * (blocks[b, 1] * 16 + j)
                         low[n, 2] = origin[2] + h * (blocks[b, 2] * 16 + k)
                         n += 1
-
-
-@parallel_kernel
-def extent(vertices, out):  # type: ignore[no-untyped-def]
-    """out (m,2,3) = lowest and highest coordinates of each 65536 of the vertices (n,3)."""
-    for c in prange(len(out)):
-        first = np.int64(c) * 65536
-        for a in range(3):
-            low = high = vertices[first, a]
-            for n in range(first, min(first + 65536, len(vertices))):
-                low, high = min(low, vertices[n, a]), max(high, vertices[n, a])
-            out[c, 0, a] = low
-            out[c, 1, a] = high

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -26,6 +27,44 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """A scalar function for kernels of the same file."""
     return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)(function)
+
+
+class door:
+    """A function of int64s, reached by address: code that several kernels call is compiled once. int(door) compiles."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.made = function, None
+
+    def __int__(self) -> int:
+        if self.made is None:
+            signature = types.int64(*[types.int64] * self.function.__code__.co_argcount)
+            self.made = numba.cfunc(signature, cache=True, error_model="numpy", fastmath=_FAST)(self.function)
+        return int(self.made.address)
+
+
+@intrinsic
+def call(typingctx, address, a, b, c, d, e, f, g, h, i):  # type: ignore[no-untyped-def]
+    """What the door at an address answers, inside kernels."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        word = ir.IntType(64)
+        return builder.call(builder.inttoptr(args[0], ir.FunctionType(word, [word] * 9).as_pointer()), args[1:])
+
+    return types.int64(*[types.int64] * 10), build
+
+
+@intrinsic
+def _pointer(typingctx, address):  # type: ignore[no-untyped-def]
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), build
+
+
+@numba.njit(inline="always")
+def at_address(address, shape, dtype):  # type: ignore[no-untyped-def]
+    """The array that lies at an address, inside doors."""
+    return numba.carray(_pointer(address), shape, dtype)
 
 
 @intrinsic
