@@ -11,7 +11,8 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from implantforge import cli
-from implantforge.core import Labels
+from implantforge.core import Grid, Labels, Pose, Volume
+from implantforge.pipeline import doubts
 from implantforge.stages import labels as label_files
 from implantforge.stages import phantoms
 from implantforge.stages.meshfile import read_ply
@@ -155,3 +156,20 @@ def test_the_command_line_repeats_no_default_of_its_own() -> None:
     simplify = next(option for option in imaging.mesh_.params if option.name == "simplify_mm")
     assert simplify.default == surface.SIMPLIFY_MM
     assert imaging._REGIONS == segment.REGIONS
+
+
+def test_a_label_that_ends_inside_the_bone_is_named() -> None:
+    shape = (40, 40, 60)
+    x, y, _ = np.indices(shape)
+    rod = np.hypot(x - 20, y - 20) < 8
+    rod[:, :, 50:] = False
+    grid = Grid(Pose(np.eye(3), np.zeros(3)), np.ones(3), shape)
+    volume = Volume(grid, np.where(rod, 900, 40).astype(np.int16))
+    whole, short, shared = rod.astype(np.uint8), rod.astype(np.uint8), rod.astype(np.uint8)
+    short[:, :, 35:] = 0
+    shared[:, :, 35:] *= 2
+    assert doubts.cut_short(Labels(grid, whole, {"femur_left": 1}), volume) == []
+    assert doubts.cut_short(Labels(grid, shared, {"femur_left": 1, "hip_left": 2}), volume) == []
+    (said,) = doubts.cut_short(Labels(grid, short, {"femur_left": 1}), volume)
+    assert "femur_left" in said
+    assert "towards head" in said

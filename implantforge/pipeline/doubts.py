@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 import cc3d
 import numpy as np
+from scipy import ndimage
 
-from implantforge.core import Array, InputError, Labels, Mesh
+from implantforge.core import Array, InputError, Labels, Mesh, Volume
 
 MOST_UNSEEN, SOME_UNSEEN = 0.25, 0.06
 """Share of a surface without a bone edge in the scan: 0.003-0.03 where labels fit, 0.1-0.4 when 5 mm off, 0.5 mirrored."""
 LEFT_OUT_SHARE = 0.01
+FLAT_MM2, GOES_ON, BONE_HU = 60.0, 0.5, 250
+"""A bone's own end leaves no face of this size with bone beyond it; a shaft's wall cut across is 100 mm2 and more."""
+_WAYS = (("right", "left"), ("front", "back"), ("feet", "head"))
 SIDED = ("femur", "hip", "tibia", "fibula", "patella")
 
 
@@ -44,6 +48,29 @@ def pieces_left_out(labels: Labels) -> list[str]:
         lost = int(sizes.sum() - sizes.max())
         if lost > LEFT_OUT_SHARE * sizes.max():
             out.append(f"{name}: {count} pieces, the largest kept, {lost * voxel_cm3:.1f} cm3 left out")
+    return out
+
+
+def cut_short(labels: Labels, volume: Volume) -> list[str]:
+    """Sentences on labels that end in a flat face inside the scan while dense bone goes on beyond it."""
+    out = []
+    boxes = ndimage.find_objects(labels.values)
+    for name, value in sorted(labels.names.items()):
+        box = boxes[value - 1] if value <= len(boxes) else None
+        for axis in range(3) if box is not None else ():
+            for end, step, way in ((box[axis].start, -1, 0), (box[axis].stop - 1, 1, 1)):
+                if not 0 <= end + step < labels.values.shape[axis]:
+                    continue
+                plane, beyond = ([*box[:axis], end + n, *box[axis + 1 :]] for n in (0, step))
+                face = labels.values[tuple(plane)] == value
+                area = float(face.sum() * np.prod(np.delete(labels.grid.spacing_mm, axis)))
+                bare = labels.values[tuple(beyond)][face] == 0
+                goes_on = float((bare & (volume.hu[tuple(beyond)][face] > BONE_HU)).mean())
+                if area > FLAT_MM2 and goes_on > GOES_ON:
+                    out.append(
+                        f"{name}: the label ends flat ({area:.0f} mm2) towards {_WAYS[axis][way]} inside the scan, and "
+                        "bone goes on there: a map cut short? its end counts as the bone's"
+                    )
     return out
 
 

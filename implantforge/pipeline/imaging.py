@@ -76,7 +76,7 @@ def bones(
         surfaces = surface.bones(scan.volume, found, set(found.names) - set(NO_SURFACE), simplify_mm=simplify_mm)
     remarks = doubts.held_against_scan({name: 1.0 - float(one.seen.mean()) for name, one in surfaces.items()})
     if given is not None:
-        remarks += doubts.pieces_left_out(found)
+        remarks += doubts.pieces_left_out(found) + doubts.cut_short(found, scan.volume)
         doubts.swapped_sides({name: one.mesh for name, one in surfaces.items()})
     with _timed("label", on_stage):
         found = surface.relabel(found, {name: one.mesh for name, one in surfaces.items()})

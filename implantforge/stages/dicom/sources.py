@@ -72,8 +72,10 @@ def opened(path: Path) -> Iterator[tuple[list[Member], list[Finding]]]:
     elif path.is_file() and zipfile.is_zipfile(path) and not _is_dicom(path):
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise InputError(f"CT: the zip cannot be opened ({type(error).__name__}): copy it again") from None
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            raise InputError(
+                "CT: the zip is damaged or of a kind that cannot be opened: copy or pack it again"
+            ) from None
         with archive:
             yield _zip(archive)
     elif path.is_file() and path.name.upper() == "DICOMDIR":
