@@ -28,6 +28,7 @@ VERBS = {
     "segment": ("imaging", "label the bones of a CT"),
     "mesh": ("imaging", "one sub-voxel surface per bone of a CT"),
     "landmarks": ("reading", "landmarks, frames and measures of bone meshes"),
+    "lattice": ("filling", "fill any closed mesh, or its outer layer, with a lattice"),
     "view": ("reading", "look at a run in 3D"),
     "sample": ("reading", "write a synthetic patient as DICOM with its truth"),
     "list": ("knowing", "implants, lattices, checks, machines, materials, recipes"),

@@ -50,6 +50,7 @@ class Lattice:
     pore_mm: float | None = None
     seed: int = 0
     placement: Literal["cartesian", "cylindrical", "spherical", "conformal"] = "cartesian"
+    axis: tuple[float, float, float] = (0.0, 0.0, 1.0)
     grades: tuple[Grade, ...] = ()
 
 

@@ -3,12 +3,14 @@
 `families` lists what there is, `solving` works out the numbers, `filling` makes the metal, `placing` bends and grades it.
 """
 
+from implantforge.stages.lattice.coating import Coat, coat
 from implantforge.stages.lattice.families import DENSITY, FAMILIES, FORMS, KINDS, describe, forms
 from implantforge.stages.lattice.filling import field, fill, trim
+from implantforge.stages.lattice.nets import dangling
 from implantforge.stages.lattice.solving import SolvedLattice, form_of, solve
 from implantforge.stages.lattice.surfaces import SURFACES
 
 __all__ = [
-    "DENSITY", "FAMILIES", "FORMS", "KINDS", "SURFACES", "SolvedLattice", "describe", "field", "fill", "form_of",
-    "forms", "solve", "trim",
+    "DENSITY", "FAMILIES", "FORMS", "KINDS", "SURFACES", "Coat", "SolvedLattice", "coat", "dangling", "describe", "field",
+    "fill", "form_of", "forms", "solve", "trim",
 ]  # fmt: skip

@@ -25,10 +25,12 @@ BENT_LIPSCHITZ = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Coat:
-    """metal to be meshed; region that was to be filled; core that is solid (None when there is none); the struts one by
-    one where there are any; the lattice at the middle of its grades; walls asked, least and most."""
+    """metal to be meshed; porous, the lattice in it alone; region that was to be filled; core that is solid (None when
+    there is none); the struts one by one where there are any; the lattice at the middle of its grades; walls asked, least
+    and most."""
 
     metal: Field
+    porous: Field
     region: Field
     core: Field | None
     net: Net | None
@@ -40,6 +42,7 @@ def coat(
     asked: Lattice,
     shape: Field,
     *,
+    depths: Field | None = None,
     depth_mm: float | None = None,
     selected: Field | None = None,
     sources: Mapping[str, Field] | None = None,
@@ -49,7 +52,8 @@ def coat(
     border: str = "cap",
     min_feature_mm: float = 0.0,
 ) -> Coat:
-    """The shape filled with the lattice: all of it, its outer depth_mm on a solid core, or where it is `selected`.
+    """The shape filled with the lattice: all of it, its outer depth_mm on a solid core, or where it is `selected`. depths
+    is the same shape true farther in, where it is another field.
 
     skin_mm leaves the surface solid, rim_mm a solid border within the selection, fillet_mm rounds where the lattice
     meets what is solid. GeometryError when nothing is left to fill, a layer is thinner than a cell, or the lattice is
@@ -59,11 +63,12 @@ def coat(
         raise GeometryError(f"lattice: no border rule {border!r}; there are {', '.join(BORDERS)}")
     form_of(asked)
     _layer(asked, depth_mm, skin_mm)
-    core = _core(shape, depth_mm, selected, skin_mm, rim_mm)
+    deep = depths if depths is not None else shape
+    core = _core(shape, deep, depth_mm, selected, skin_mm, rim_mm)
     region = shape if core is None else shape - core
     if selected is not None:
         region = replace(region, bounds=(shape & selected).bounds)
-    laid = _laid(asked, region, shape, core, sources or {}, border if skin_mm <= 0 else "cut")
+    laid = _laid(asked, region, (shape, deep), core, sources or {}, border if skin_mm <= 0 else "cut")
     if laid.wall_span_mm[0] < min_feature_mm:
         raise GeometryError(
             f"lattice: {asked.kind} wall {laid.wall_span_mm[0]:.3f} mm < printable {min_feature_mm:.3f} mm; raise "
@@ -74,9 +79,9 @@ def coat(
     else:
         porous = laid.metal & shape
     if core is None:
-        return replace(laid, metal=replace(porous, bounds=shape.bounds), region=region)
+        return replace(laid, metal=replace(porous, bounds=shape.bounds), porous=porous)
     metal = shapes.smooth_union(core, porous, fillet_mm) & shape if fillet_mm > 0 else core | porous
-    return replace(laid, metal=replace(metal, bounds=shape.bounds), region=region, core=core)
+    return replace(laid, metal=replace(metal, bounds=shape.bounds), porous=porous)
 
 
 def _layer(asked: Lattice, depth_mm: float | None, skin_mm: float) -> None:
@@ -90,11 +95,13 @@ def _layer(asked: Lattice, depth_mm: float | None, skin_mm: float) -> None:
         )
 
 
-def _core(shape: Field, depth_mm: float | None, selected: Field | None, skin_mm: float, rim_mm: float) -> Field | None:
+def _core(
+    shape: Field, deep: Field, depth_mm: float | None, selected: Field | None, skin_mm: float, rim_mm: float
+) -> Field | None:
     """What stays solid."""
     parts = []
     if depth_mm is not None:
-        parts.append(shape.offset(-depth_mm))
+        parts.append(deep.offset(-depth_mm))
     if selected is not None:
         parts.append(shape - (selected.offset(-rim_mm) if rim_mm > 0 else selected))
     if skin_mm > 0:
@@ -106,31 +113,38 @@ def _core(shape: Field, depth_mm: float | None, selected: Field | None, skin_mm:
 
 
 def _laid(
-    asked: Lattice, region: Field, shape: Field, core: Field | None, sources: Mapping[str, Field], border: str
+    asked: Lattice,
+    region: Field,
+    shapes_of: tuple[Field, Field],
+    core: Field | None,
+    sources: Mapping[str, Field],
+    border: str,
 ) -> Coat:
     """The lattice over the region, not yet clipped."""
+    shape, deep = shapes_of
     solved = solve(placing.middle_asked(asked))
-    chart = placing.chart(asked, region, shape)
+    chart = placing.chart(asked, region, deep)
     grade = [g for g in asked.grades if g.what != "cell_mm"]
     if len(grade) > 1:
         raise GeometryError("lattice: grade one of wall_mm or porosity, once")
     knots, walls = None, np.full(2, solved.wall_mm)
     if grade:
         at, walls = placing.walls(asked, grade[0])
-        knots = (placing.coordinate(grade[0], shape, sources), at, walls)
+        knots = (placing.coordinate(grade[0], deep, sources), at, walls)
     elif any(g.what == "cell_mm" for g in asked.grades) and asked.wall_mm is None:
         raise GeometryError("lattice: with graded cells give wall_mm, or grade wall_mm or porosity too")
     span = (float(walls.min()), float(walls.max()))
     if solved.form == "strut":
         net = _netted(solved, region, chart, knots)
         net = nets.bordered(net, shape, core, border)
-        return Coat(nets.field(net, solved.cell_mm), region, core, net, solved, span)
+        made = nets.field(net, solved.cell_mm)
+        return Coat(made, made, region, core, net, solved, span)
     bent = chart.placement != "cartesian" or chart.phase is not None
     if not bent and (knots is None or solved.form == "sheet"):
         made = _straight(solved, region.bounds, knots, span)
     else:
         made = _bent(solved, region.bounds, chart, knots, span)
-    return Coat(made, region, core, None, solved, span)
+    return Coat(made, made, region, core, None, solved, span)
 
 
 Knots = tuple[Field, Array, Array]

@@ -111,27 +111,31 @@ def _filled(design: Design, lattice: Field, overlap_mm: float) -> Form | None:
     return Form("min", (), (core, Form("smooth_max", (EDGE_MM,), (struts, reach))))
 
 
-def trim(mesh: Mesh) -> tuple[Mesh, dict[str, float]]:
+def trim(mesh: Mesh, *, largest_void_mm3: float = np.inf, least_piece: float = 1.0) -> tuple[Mesh, dict[str, float]]:
     """The largest body alone: loose pieces (clipped struts) and closed inner voids are dropped.
 
-    The report counts them with their volumes: crumbs, crumb_volume_mm3, voids, void_volume_mm3, kept_volume_mm3.
+    Voids above largest_void_mm3 and pieces above least_piece of the largest stay. The report counts what was dropped with
+    its volume: crumbs, crumb_volume_mm3, voids, void_volume_mm3, kept_volume_mm3.
     """
     labels, volumes = measure.components(mesh)
     main = int(np.argmax(volumes))
     if volumes[main] <= 0:
         raise GeometryError("trim: the mesh encloses no volume; its faces may look inward")
-    crumbs, voids = volumes > 0, volumes <= 0
-    crumbs[main] = False
+    crumbs = (volumes > 0) & (volumes < least_piece * volumes[main])
+    voids = (volumes <= 0) & (-volumes <= largest_void_mm3)
+    if least_piece >= 1.0:
+        crumbs = volumes > 0
+        crumbs[main] = False
     report = {
         "crumbs": float(crumbs.sum()),
         "crumb_volume_mm3": float(volumes[crumbs].sum()),
         "voids": float(voids.sum()),
         "void_volume_mm3": float(-volumes[voids].sum()),
-        "kept_volume_mm3": float(volumes[main]),
+        "kept_volume_mm3": float(volumes[~crumbs & ~voids & (volumes > 0)].sum()),
     }
-    if len(volumes) == 1:
+    if not (crumbs | voids).any():
         return mesh, report
-    used = labels == main
+    used = ~(crumbs | voids)[labels]
     rows = np.cumsum(used, dtype=np.int64) - 1
     faces = mesh.faces[used[mesh.faces[:, 0]]]
     return Mesh(mesh.vertices[used], rows[faces]), report

@@ -58,7 +58,7 @@ def grown(solved: SolvedLattice, box: Array, chart: Chart) -> Net:
     pairs = np.sort(numbers.reshape(-1, 2), axis=1)
     pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
     joints = chart.place(ends[first] * cell)
-    there = np.isfinite(joints).all(axis=1)
+    there = np.isfinite(joints.sum(axis=1))
     net = Net(joints, np.zeros(len(joints)), pairs)
     return net.only(there[pairs[:, 0]] & there[pairs[:, 1]])
 

@@ -145,7 +145,7 @@ def chart(asked: Lattice, region: Field, surface: Field) -> Chart:
         raise GeometryError(f"lattice: no placement {asked.placement!r}; there are {', '.join(ALONG)}")
     cells = [grade for grade in asked.grades if grade.what == "cell_mm"]
     own = [grade for grade in asked.grades if grade.by in ("axis", "point", "along")]
-    leader = (cells or own or [Grade("wall_mm", "", ())])[0]
+    leader = (cells or own or [Grade("wall_mm", "", (), axis=asked.axis)])[0]
     inner = inner_points(region)
     centre = np.asarray(leader.at_mm) if own or cells else region.bounds.mean(axis=0)
     pose = frame(leader.axis, centre)

@@ -1,0 +1,143 @@
+"""lattice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from implantforge.cli import OK, put_json
+from implantforge.core.errors import InputError
+
+_PATH = click.Path(path_type=Path)
+_MM = click.FloatRange(0.0, min_open=True)
+
+
+@click.command("lattice")
+@click.argument("shape", type=_PATH)
+@click.option("--out", type=_PATH, required=True, metavar="PART", help="file to write: .stl, .3mf or .ply")
+@click.option("--kind", default="gyroid", show_default=True, help="unit cell (implantforge list lattices)")
+@click.option("--form", type=click.Choice(("sheet", "network", "strut")), help="wall, skeleton or round struts  "
+              "[default: sheet where there is one, else what there is]")  # fmt: skip
+@click.option("--cell-mm", type=_MM, default=2.0, show_default=True, help="edge of the unit cell")
+@click.option("--wall-mm", type=_MM, help="true wall, strut diameter or neck of a network")
+@click.option("--porosity", type=click.FloatRange(0.0, 1.0, True, True), help="open share, e.g. 0.7  [default: 0.7]")
+@click.option("--pore-mm", type=_MM, help="median pore (local thickness of the void)")
+@click.option("--depth-mm", type=_MM, help="fill the outer layer of this depth, the rest stays solid  [default: all]")
+@click.option("--region", metavar="BOX|MESH", help="fill within x0,y0,z0,x1,y1,z1 (mm) or a second closed mesh alone")
+@click.option("--placement", type=click.Choice(("cartesian", "cylindrical", "spherical", "conformal")),
+              default="cartesian", show_default=True,
+              help="what cells lie along; conformal: layers follow the surface")  # fmt: skip
+@click.option("--axis", metavar="X,Y,Z", help="axis of the placement  [default: 0,0,1]")
+@click.option("--grade", "grades", multiple=True, metavar="WHAT=BY:AT:VALUE,AT:VALUE[@X,Y,Z[/I,J,K]]",
+              help="WHAT wall_mm, porosity or cell_mm changes BY depth, point, axis, along or a --field, between knots "
+              "(mm), e.g. wall_mm=depth:0:0.25,3:0.5; X,Y,Z is the point, I,J,K the axis")  # fmt: skip
+@click.option(
+    "--field", "fields", multiple=True, metavar="NAME=VOLUME", help="a NIfTI or NRRD to grade by, e.g. hu=ct.nrrd"
+)
+@click.option("--skin-mm", type=click.FloatRange(0.0), default=0.0, help="solid skin  [default: 0]")
+@click.option("--rim-mm", type=click.FloatRange(0.0), default=0.0, help="solid rim within --region  [default: 0]")
+@click.option("--fillet-mm", type=click.FloatRange(0.0), default=0.0, help="fillet from lattice to solid  [default: 0]")
+@click.option("--border", type=click.Choice(("cap", "trim", "cut")), default="cap", show_default=True,
+              help="strut ends at the surface: joined by a net, left out, or cut")  # fmt: skip
+@click.option("--beams", type=_PATH, metavar="X.3mf", help="struts as a 3MF beam lattice as well")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="of stochastic kinds")
+@click.option("--h-mm", type=click.FloatRange(0.01, 2.0), default=0.1, show_default=True, help="sampling step")
+@click.option("--unit", type=click.Choice(("mm", "cm", "m", "inch", "um")), default="mm", show_default=True,
+              help="of SHAPE's coordinates; a 3MF says its own")  # fmt: skip
+@click.option(
+    "--machine", metavar="NAME", help="refuse what is thinner than this printer makes (implantforge list machines)"
+)
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+@click.option("--quiet", "-q", is_flag=True, help="no progress")
+def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -> int:
+    """Fill SHAPE, a closed STL, 3MF, PLY or OBJ, with a lattice and write PART.
+
+    Give one of --wall-mm, --porosity or --pore-mm. All of the shape is filled, or its outer --depth-mm, or --region.
+    Lengths in mm. What was asked and what came out is measured and reported.
+    """
+    from implantforge.cli.progress import Progress
+    from implantforge.core import Lattice
+    from implantforge.pipeline import filling
+    from implantforge.stages import lattice as lattices
+
+    beams = given["beams"]
+    filling.check_targets(out, beams)
+    if beams is not None and beams.suffix.lower() != ".3mf":
+        raise InputError(f"lattice: {beams.name}: beams are written as .3mf")
+    for path in (out, beams):
+        if path is not None and path.exists() and shape.exists() and path.samefile(shape):
+            raise InputError(f"lattice: {path.name} is the shape itself; give another name")
+    grades = tuple(_grade(text, _triple(given["axis"] or "0,0,1", "--axis")) for text in given["grades"])
+    asked = {name: given[name] for name in ("wall_mm", "porosity", "pore_mm") if given[name] is not None}
+    if len(asked) > 1:
+        raise InputError(f"lattice: give one of --wall-mm, --porosity, --pore-mm, not {len(asked)}")
+    if not asked and not any(grade.what != "cell_mm" for grade in grades):
+        asked = {"porosity": 0.7}
+    there = lattices.forms(given["kind"])
+    form: Any = given["form"] or next((f for f in ("sheet", "strut", "network") if f in there), "network")
+    noun = Lattice(given["kind"], form, given["cell_mm"], seed=given["seed"], placement=given["placement"],
+                   axis=_triple(given["axis"] or "0,0,1", "--axis"), grades=grades, **asked)  # fmt: skip
+    options = filling.Options(**{name: given[name] for name in filling.Options.__dataclass_fields__ if name in given})
+    with Progress(quiet) as progress:
+        made = filling.fill(shape, noun, options, region=given["region"], volumes=_fields(given["fields"]),
+                            on_stage=progress)  # fmt: skip
+        if beams is not None:
+            filling.write_beams(beams, made)
+        filling.write_part(out, made)
+    page = {"part": str(out), **({"beams": str(beams)} if beams else {}), **made.page}
+    if as_json:
+        put_json(page)
+    else:
+        _summary(page)
+    return OK
+
+
+def _triple(text: str, what: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = (float(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(f"lattice: {what} {text!r} is not three numbers X,Y,Z") from None
+    return x, y, z
+
+
+def _grade(text: str, axis: tuple[float, float, float]) -> Any:
+    """A Grade from WHAT=BY:AT:VALUE,AT:VALUE[@X,Y,Z[/I,J,K]]."""
+    from implantforge.core import Grade
+
+    what, equals, rest = text.partition("=")
+    rest, _, place = rest.partition("@")
+    by, colon, knots = rest.partition(":")
+    try:
+        rows = tuple((float(a), float(b)) for a, b in (pair.split(":") for pair in knots.split(",")))
+    except ValueError:
+        rows = ()
+    if not (equals and colon and rows) or what not in ("wall_mm", "porosity", "cell_mm"):
+        raise InputError(
+            f"lattice: --grade {text} must look like wall_mm=depth:0:0.25,3:0.5 (wall_mm, porosity or cell_mm)"
+        )
+    at, _, way = place.partition("/")
+    return Grade(what, by, rows, _triple(at or "0,0,0", "--grade @"), _triple(way, "--grade /") if way else axis)  # type: ignore[arg-type]
+
+
+def _fields(texts: tuple[str, ...]) -> dict[str, Path]:
+    rows = [text.partition("=") for text in texts]
+    for name, _, path in rows:
+        if not (name and path):
+            raise InputError(f"lattice: --field {name} must look like hu=ct.nrrd")
+    return {name: Path(path) for name, _, path in rows}
+
+
+def _summary(page: dict[str, Any]) -> None:
+    made, got, planned = page["lattice"], page["got"], page["designed"]
+    click.echo(f"{made['kind']} {made['form']}, cell {made['cell_mm']:g} mm: " + ", ".join(
+        f"{name} {value:g}" for name, value in page["asked"].items()))  # fmt: skip
+    porosity = got.get("porosity_pct", got["porosity_region_pct"])
+    click.echo(f"  porosity {porosity:.1f} %   wall {got['wall_mm']:.3f} mm (designed {planned['wall_mm']:.3f})   "
+               f"largest pore {got['pore_largest_mm']:.2f} mm   throat {got['throat_mm']:.2f} mm")  # fmt: skip
+    click.echo(f"  {page['part_volume_mm3'] / 1000:.3f} cm3   {page['part_mass_g']:.2f} g   {page['triangles']} triangles   "
+               f"{page['components']} body")  # fmt: skip
+    for remark in page["remarks"]:
+        click.echo(f"  look: {remark}")
+    click.echo(page["part"] + (f"  {page['beams']}" if "beams" in page else ""))

@@ -1,0 +1,355 @@
+"""Any closed shape filled with a lattice: read, judged, filled, meshed, measured, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from implantforge.core import Field, GeometryError, InputError, Lattice, Mesh, Pose
+from implantforge.geom import grids, imagefile, measure, meshing, nearby, shapes
+from implantforge.pipeline.cache import Stage
+from implantforge.stages import beamfile, export, lattice, meshfile, printability
+from implantforge.stages.lattice import Coat
+
+OnStage = Callable[[str, Stage | None], None]
+UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4, "um": 1e-3}
+UNITS_3MF = {"millimeter": "mm", "centimeter": "cm", "meter": "m", "inch": "inch", "micron": "um", "foot": "foot"}
+SHAPES = (".stl", ".3mf", ".ply", ".obj")
+PARTS = (".stl", ".3mf", ".ply")
+MOST_MM = 2000.0
+SAMPLES = 40e6  # of the distance to a shape; finer than this many steps are widened
+WINDOW_VOXELS = 150
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the verb was asked beside the lattice itself, mm."""
+
+    depth_mm: float | None = None
+    skin_mm: float = 0.0
+    rim_mm: float = 0.0
+    fillet_mm: float = 0.0
+    border: str = "cap"
+    h_mm: float = 0.1
+    unit: str = "mm"
+    machine: str | None = None
+    material: str = "Ti-6Al-4V ELI"
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """The metal as a mesh, how it was made, and its page of plain numbers."""
+
+    mesh: Mesh
+    coat: Coat
+    page: dict[str, Any]
+
+
+def fill(
+    shape: Path,
+    asked: Lattice,
+    options: Options,
+    *,
+    region: str | None = None,
+    volumes: Mapping[str, Path] | None = None,
+    on_stage: OnStage = lambda name, stage: None,
+) -> Filled:
+    """The shape of a file, filled. region is a box `x0,y0,z0,x1,y1,z1` in mm or a second closed mesh.
+
+    InputError for files that cannot be used, GeometryError for lattices that cannot be.
+    """
+    limit = printability.machine(options.machine).rules.min_wall_mm if options.machine else 0.0
+    metal = printability.material(options.material)
+    lattice.form_of(asked)
+    with _timed("read", on_stage):
+        body = read_shape(shape, options.unit, asked.cell_mm)
+        sources = {name: _volume(path) for name, path in (volumes or {}).items()}
+    with _timed("distances", on_stage):
+        outer, depths = _distances(body, asked, options)
+        selected = None if region is None else _selected(region, options)
+    with _timed("lattice", on_stage):
+        coat = lattice.coat(
+            asked, outer, depths=depths, selected=selected, sources=sources, min_feature_mm=limit, depth_mm=options.depth_mm,
+            skin_mm=options.skin_mm, rim_mm=options.rim_mm, fillet_mm=options.fillet_mm, border=options.border,
+        )  # fmt: skip
+    with _timed("surface", on_stage):
+        mesh, trimmed = lattice.trim(
+            meshing.polygonise(coat.metal, options.h_mm), largest_void_mm3=asked.cell_mm**3, least_piece=0.02
+        )
+    with _timed("measure", on_stage):
+        page = _page(shape, body, asked, options, coat, mesh, trimmed)
+        page["part_mass_g"] = mesh.volume_mm3 * metal.density_g_cm3 / 1000.0
+        page["material"] = metal.name
+    return Filled(mesh, coat, page)
+
+
+@contextmanager
+def _timed(name: str, on_stage: OnStage) -> Iterator[None]:
+    on_stage(name, None)
+    began = time.perf_counter()
+    yield
+    on_stage(name, Stage(name, time.perf_counter() - began, False))
+
+
+def read_shape(path: Path, unit: str = "mm", cell_mm: float = 0.0) -> Mesh:
+    """A closed surface in mm from STL, 3MF (its own unit), PLY or OBJ, faces outward. InputError when it is none: open,
+    crossing itself, inside out in part, not in mm, or too small for a cell."""
+    import trimesh
+
+    if path.suffix.lower() not in SHAPES:
+        raise InputError(f"lattice: {path.name} is not {', '.join(SHAPES)}")
+    if not path.is_file():
+        raise InputError(f"lattice: {path} does not exist")
+    try:
+        loaded: Any = trimesh.load(path, process=False)
+        if path.suffix.lower() == ".3mf":
+            unit = UNITS_3MF.get(str(getattr(loaded, "units", None) or "millimeter"), "mm")
+        if isinstance(loaded, trimesh.Scene):
+            loaded = loaded.to_geometry()
+        loaded.merge_vertices(merge_tex=True, merge_norm=True)
+        vertices, faces = np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces)
+    except Exception as error:
+        raise InputError(f"lattice: {path.name} cannot be read as a mesh ({type(error).__name__})") from error
+    if not len(faces):
+        raise InputError(f"lattice: {path.name} holds no triangle")
+    if not np.isfinite(vertices).all():
+        raise InputError(f"lattice: {path.name} has vertices that are not finite numbers")
+    if unit not in UNITS:
+        raise InputError(f"lattice: {path.name} is in {unit}; units are {', '.join(UNITS)}")
+    distinct = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
+    mesh = Mesh(vertices * UNITS[unit], faces[distinct])
+    _measures(path.name, mesh, cell_mm)
+    return _closed(path.name, mesh)
+
+
+def _measures(name: str, mesh: Mesh, cell_mm: float) -> None:
+    size = np.ptp(mesh.bounds, axis=0)
+    text = " x ".join(f"{x:.4g}" for x in size)
+    if size.max() > MOST_MM:
+        raise InputError(
+            f"lattice: {name} measures {text} mm; coordinates must be mm (say --unit um or so if they are not)"
+        )
+    if size.min() < cell_mm:
+        hint = "; coordinates must be mm (--unit m, cm or inch if they are not)" if size.max() < 20 else ""
+        raise InputError(f"lattice: {name} measures {text} mm and holds no whole cell of {cell_mm:g} mm{hint}")
+
+
+def _closed(name: str, mesh: Mesh) -> Mesh:
+    bad = measure.bad_edges(mesh)
+    if bad:
+        raise InputError(
+            f"lattice: {name} is not a closed surface: {bad} open, doubled or turned edges; repair it first"
+        )
+    wrong = int(nearby.crossing_faces(mesh).sum())
+    if wrong:
+        raise InputError(f"lattice: {name} crosses itself at {wrong} triangles; repair it first")
+    if mesh.volume_mm3 < 0:
+        mesh = Mesh(mesh.vertices, mesh.faces[:, ::-1])
+    if mesh.volume_mm3 <= 1e-9:
+        raise InputError(f"lattice: {name} encloses no volume")
+    return mesh
+
+
+def _volume(path: Path) -> Field:
+    """A sampled volume (HU, stress) as a field."""
+    if not path.is_file():
+        raise InputError(f"lattice: {path} does not exist")
+    image = imagefile.read(path)
+    found = "it does not say where it lies" if image.affine is None else grids.from_affine(image.affine)
+    if image.affine is None or isinstance(found, str):
+        raise InputError(f"lattice: {path.name} cannot be used: {found}")
+    grid = grids.canonical(found[0], found[1], image.affine[:3, 3], image.shape)
+    values = np.empty(grid.shape, np.float32)
+    grids.raw_view(values, found[0])[...] = imagefile.voxels(image, path.name)
+    return shapes.from_samples(grid, values)
+
+
+def _distances(body: Mesh, asked: Lattice, options: Options) -> tuple[Field, Field]:
+    """The shape as a field true near its surface, and one read from samples farther apart that is true as deep as
+    anything asks for: the deep band costs the cube of its samples."""
+    deep = [at for grade in asked.grades if grade.by == "depth" for at, _ in grade.knots]
+    if asked.placement == "conformal":
+        deep.append(float(np.ptp(body.bounds, axis=0).min()) / 2 if options.depth_mm is None else options.depth_mm)
+    near = _sampled(body, options.h_mm, max(options.skin_mm, 0.5))
+    wanted = max(options.depth_mm or 0.0, *deep, 0.0)
+    return near, _sampled(body, max(options.h_mm, wanted / 10), wanted) if wanted > 0 else near
+
+
+def _sampled(body: Mesh, step: float, band_mm: float) -> Field:
+    size = np.ptp(body.bounds, axis=0) + 2 * band_mm
+    step = max(step, float(np.cbrt(size.prod() / SAMPLES)))
+    return shapes.from_mesh(body, step, band_mm + 4 * step)
+
+
+def _selected(region: str, options: Options) -> Field:
+    """The region chosen: a box or the inside of a mesh."""
+    words = region.split(",")
+    if len(words) == 6:
+        try:
+            corners = np.array([float(word) for word in words]).reshape(2, 3)
+        except ValueError as error:
+            raise InputError(f"lattice: region {region!r} is not six numbers x0,y0,z0,x1,y1,z1 in mm") from error
+        if not (corners[1] > corners[0]).all():
+            raise InputError(f"lattice: region {region}: the second corner must lie beyond the first on every axis")
+        return shapes.box(corners.mean(axis=0), corners[1] - corners[0])
+    path = Path(region)
+    if not path.suffix:
+        raise InputError(f"lattice: region {region!r} is neither six numbers x0,y0,z0,x1,y1,z1 nor a mesh file")
+    body = read_shape(path, options.unit)
+    return _sampled(body, options.h_mm, options.rim_mm + 0.5)
+
+
+def _page(
+    shape: Path, body: Mesh, asked: Lattice, options: Options, coat: Coat, mesh: Mesh, trimmed: Mapping[str, float]
+) -> dict[str, Any]:
+    """What was asked and what came out."""
+    volumes = measure.components(mesh)[1]
+    region_mm3, core_mm3 = _volumes(body, coat)
+    got = _measured(coat, asked)
+    got["porosity_region_pct"] = 100.0 * (1.0 - (mesh.volume_mm3 - core_mm3) / region_mm3)
+    wanted = {name: getattr(asked, name) for name in ("wall_mm", "porosity", "pore_mm")}
+    made = coat.solved
+    page: dict[str, Any] = {
+        "shape": shape.name,
+        "lattice": {"kind": made.kind, "form": made.form, "cell_mm": made.cell_mm, "placement": asked.placement,
+                    "seed": asked.seed, "grades": [asdict(grade) for grade in asked.grades]},
+        "asked": {name: value for name, value in wanted.items() if value is not None},
+        "designed": {"wall_mm": made.wall_mm, "wall_least_mm": coat.wall_span_mm[0], "wall_most_mm": coat.wall_span_mm[1],
+                     "porosity_pct": 100 * made.porosity, "pore_largest_mm": made.pore_mm, "throat_mm": made.throat_mm},
+        "got": got,
+        "part_volume_mm3": mesh.volume_mm3,
+        "shape_volume_mm3": body.volume_mm3,
+        "porous_volume_mm3": region_mm3,
+        "triangles": len(mesh.faces),
+        "components": int((volumes > 0).sum()),
+        "closed_voids": int((volumes <= 0).sum()),
+        "open_edges": measure.bad_edges(mesh),
+        **{f"trimmed_{key}": value for key, value in trimmed.items() if key != "kept_volume_mm3"},
+        "h_mm": options.h_mm,
+    }  # fmt: skip
+    if coat.net is not None:
+        page["struts"] = len(coat.net.struts)
+        page["dangling_strut_ends"] = lattice.dangling(coat.net, coat.core)
+    page["remarks"] = _remarks(page, options)
+    return page
+
+
+def _remarks(page: Mapping[str, Any], options: Options) -> list[str]:
+    """What a person should know before printing."""
+    rows = []
+    least = min(rule.min_wall_mm for rule in printability.RULES.values())
+    if page["designed"]["wall_least_mm"] < least:
+        rows.append(
+            f"walls of {page['designed']['wall_least_mm']:.3f} mm are thinner than {least:g} mm, what LPBF rules ask"
+        )
+    if options.skin_mm > 0 or page["closed_voids"]:
+        rows.append("closed off: powder cannot leave; open the skin or drill")
+    elif page["designed"]["throat_mm"] < printability.RULES["LPBF"].lattice_throat_mm:
+        rows.append(f"throats of {page['designed']['throat_mm']:.2f} mm hold powder back")
+    return rows
+
+
+def _volumes(body: Mesh, coat: Coat) -> tuple[float, float]:
+    """mm3 to be filled, and mm3 that stay solid."""
+    if coat.core is None:
+        return body.volume_mm3, 0.0
+    step = max(float(np.cbrt(np.ptp(coat.metal.bounds, axis=0).prod() / 2e6)), 1e-3)
+    solid = inside = 0
+    low, high = coat.metal.bounds
+    axes = [np.arange(a + part * step, b, step) for a, b, part in zip(low, high, (0.37, 0.61, 0.83))]
+    for x in axes[0]:
+        p = np.stack(np.meshgrid([x], axes[1], axes[2], indexing="ij"), axis=-1).reshape(-1, 3)
+        core = coat.core(p) < 0
+        solid += int(core.sum())
+        inside += int(((coat.region(p) < 0) & ~core).sum())
+    total = max(solid + inside, 1)
+    if not inside:
+        raise GeometryError("lattice: nothing is left to be filled: the solid parts take the whole region")
+    return body.volume_mm3 * inside / total, body.volume_mm3 * solid / total
+
+
+def _measured(coat: Coat, asked: Lattice) -> dict[str, Any]:
+    """Porosity, wall and pores on voxels of the metal as it is, in the densest window of the region."""
+    wall, cell = coat.wall_span_mm[0], asked.cell_mm
+    window = min(3.0 * cell, 60.0)
+    voxel = max(wall / 7.0, window / WINDOW_VOXELS)
+    seen = measure.certificate(coat.porous, coat.region, voxel, window_mm=window)
+    made = {
+        "wall_mm": seen["lattice_neck_um" if coat.solved.form == "network" else "lattice_wall_um"] / 1000,
+        "wall_median_mm": seen["lattice_wall_um"] / 1000,
+        "wall_p01_mm": seen["lattice_wall_p01_um"] / 1000,
+        "pore_largest_mm": seen["lattice_pore_size_um"] / 1000,
+        "throat_mm": seen["throat_um"] / 1000,
+        "open_void_pct": seen["open_void_pct"],
+        "voxel_mm": voxel,
+    }
+    return made | _inner(coat, cell)
+
+
+def _inner(coat: Coat, cell: float) -> dict[str, float]:
+    """Porosity and median pore half a cell and more under every border, where the lattice is whole; empty when there is no
+    such place."""
+    step = cell / 20
+    low, high = coat.region.bounds
+    middle, half = 0.5 * (low + high), np.minimum(0.5 * (high - low), 2.0 * cell)
+    axes = [np.arange(c - h, c + h, step) for c, h in zip(middle, half)]
+    p = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    flat = p.reshape(-1, 3)
+    region = (coat.region(flat) < -0.5 * cell).reshape(p.shape[:3])
+    if region.sum() < 4000:
+        return {}
+    void = (coat.porous(flat) > 0).reshape(p.shape[:3])
+    thick = measure.local_thickness(void, step)
+    return {
+        "porosity_pct": 100.0 * float(void[region].mean()),
+        "pore_median_mm": float(np.median(thick[void & region])),
+    }
+
+
+def write_part(path: Path, made: Filled) -> None:
+    """STL, 3MF or PLY by suffix, whole or not at all. InputError for another suffix."""
+    suffix = path.suffix.lower()
+    fresh = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        if suffix == ".stl":
+            export.write_stl(fresh, made.mesh)
+        elif suffix == ".3mf":
+            export.write_3mf(fresh, made.mesh, Pose(), {"Title": path.stem}, material=made.page["material"])
+        else:
+            meshfile.write_mesh(fresh, made.mesh)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_beams(path: Path, made: Filled) -> None:
+    """The struts as a 3MF beam lattice, whole or not at all; GeometryError for lattices without struts."""
+    if made.coat.net is None:
+        raise GeometryError(f"lattice: {made.coat.solved.kind} {made.coat.solved.form} has no struts to write as beams")
+    net = made.coat.net
+    fresh = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        beamfile.write_beams(fresh, net.joints, net.struts, net.radius_mm)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def check_targets(*paths: Path | None) -> None:
+    """InputError for what could not be written in the end."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir() or path.suffix.lower() not in PARTS:
+            raise InputError(f"lattice: {path}: give a file name ending in {', '.join(PARTS)}")
+        if not path.parent.is_dir():
+            raise InputError(f"lattice: the folder {path.parent} does not exist; make it first")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"lattice: the folder {path.parent} cannot be written")
