@@ -7,7 +7,7 @@ import numpy as np
 from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
 from implantforge.geom.sections import loop_around
 from implantforge.stages.anatomy import identify
-from implantforge.stages.anatomy.seen import Seen
+from implantforge.stages.anatomy.seen import Seen, near
 from implantforge.stages.anatomy.sphere import robust_sphere
 
 HEAD_RESIDUAL_LIMIT_MM = 2.0
@@ -124,7 +124,7 @@ def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None
     """Neck, neck-shaft angle, offset, and the head's height above the trochanter."""
     at, up, own = axis
     radius = seen.measures["head_radius_mm"]
-    piece = _near(seen.mesh, head, 3.2 * radius)
+    piece = near(seen.mesh, head, 3.2 * radius)
     foot = at + ((head - at) @ up) * up
     out = head - (foot - 0.75 * np.linalg.norm(head - foot) * up)
     found = _neck(piece, head, radius, out / np.linalg.norm(out))
@@ -143,15 +143,6 @@ def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None
     small = seen.at("lesser_trochanter")
     if small is not None:
         seen.measures["head_height_above_lesser_trochanter_mm"] = float((head - small) @ up)
-
-
-def _near(mesh: Mesh, at: Array, reach_mm: float) -> Mesh:
-    """The faces with a vertex within reach of a point, for quick sections."""
-    close = (np.linalg.norm(mesh.vertices - at, axis=1) < reach_mm)[mesh.faces].any(axis=1)
-    used = np.unique(mesh.faces[close])
-    back = np.zeros(len(mesh.vertices), np.int32)
-    back[used] = np.arange(len(used), dtype=np.int32)
-    return Mesh(mesh.vertices[used], back[mesh.faces[close]])
 
 
 def _neck(mesh: Mesh, center: Array, radius: float, outward: Array) -> tuple[Array, Array] | None:

@@ -98,13 +98,14 @@ def _acetabulum(seen: Seen) -> None:
 
 def _rim(seen: Seen, centre: Array, radius: float, way: Array) -> tuple[Pose, float, float] | None:
     """Plane of the rim (z looks out of the socket), RMS of its points, and how many of 36 sectors it rests on."""
-    away = seen.mesh.vertices - centre
+    cloud = seen.dense(centre, 1.25 * radius, 12000)
+    away = cloud.points - centre
     far = np.linalg.norm(away, axis=1)
-    inner = np.einsum("ij,ij->i", away, seen.normals) < -0.5 * far
-    near = inner & (np.abs(far - radius) < 0.16 * radius)
-    points, weight = away[near], seen.area[near]
-    if len(points) < 50:
+    inner = np.einsum("ij,ij->i", away, cloud.normals) < -0.5 * far
+    points = away[inner & (np.abs(far - radius) < 0.16 * radius)]
+    if len(points) < 500:
         return None
+    least = len(points) // (8 * _SECTORS)
     rotation, residual, used = np.eye(3), 0.0, 0
     for _ in range(20):
         across = np.cross(way, seen.way(np.array([0.0, 1.0, 0.0])))
@@ -115,12 +116,11 @@ def _rim(seen: Seen, centre: Array, radius: float, way: Array) -> tuple[Pose, fl
         edge = []
         for number in range(_SECTORS):
             own = sector == number
-            if weight[own].sum() < 2.0:
+            if own.sum() < 2 * least:
                 continue
-            # the highest 3 mm2 of the socket's own surface in this sector: a triangle more or less moves it little
-            order = np.flatnonzero(own)[np.argsort(-local[own, 2])]
-            first = order[: 1 + int(np.searchsorted(np.cumsum(weight[order]), 3.0))]
-            edge.append(weight[first] @ points[first] / weight[first].sum())
+            # the highest part of the socket's own surface in this sector, not its highest point
+            first = np.flatnonzero(own)[np.argsort(-local[own, 2])[:least]]
+            edge.append(points[first].mean(axis=0))
         if len(edge) < _SECTORS // 2:
             return None
         new, residual, used = _trimmed(np.array(edge), way)

@@ -143,12 +143,12 @@ def _hip(atlas: Atlas, guess: Array) -> Marks:
     inner = aside - aside[(height < 5.0) & (ahead > 20.0)].min()
     vertex = {
         "asis": asis,
-        # the crest's outer end: the upper front edge of the body of the pubis, 15 to 30 mm beside the symphysis
-        "pubic_tubercle": _pick((height < 10.0) & (inner > 15.0) & (inner < 30.0) & (ahead > 20.0), ahead + 0.5 * height),
+        # the crest's outer end: the upper, front, outer corner of the body of the pubis
+        "pubic_tubercle": _pick((height < 10.0) & (inner > 15.0) & (inner < 40.0) & (ahead > 20.0), ahead + 0.5 * height + 0.5 * aside),
         "psis": psis,
         "ischial_spine": _pick((np.abs(height + 8.0) < 22.0) & (ahead < -15.0), -ahead - aside),
-        "aiis": _pick((height > 22.0) & (height < 38.0) & (aside < 28.0), ahead),
-        "piis": _pick((height > height[psis] - 45.0) & (height < height[psis] - 22.0) & (ahead < -20.0), -ahead),
+        "aiis": _pick((height > 21.0) & (height < 36.0) & (aside < 30.0), ahead),
+        "piis": _pick((height > height[psis] - 48.0) & (height < height[psis] - 26.0) & (ahead < -20.0), -ahead),
     }
     return Marks(vertex, {"cup": zone}, axes)
 
@@ -200,7 +200,7 @@ def _tibia(atlas: Atlas) -> Marks:
     vertex: dict[str, int] = {}
     for side, sign in (("medial", -1.0), ("lateral", 1.0)):
         aside = sign * (v[:, 0] - middle[0])
-        own = flat & (aside > 8.0) & (aside < 38.0)
+        own = flat & (aside > 13.0) & (aside < 36.0)
         own &= h > np.percentile(h[own], 98) - 6.0
         zone[f"{side}_plateau"] = own
         vertex[f"{side}_spine"] = _pick(top & (aside > 1.0) & (aside < 12.0), h)

@@ -114,6 +114,9 @@ def sample(mesh: Mesh, count: int) -> Cloud:
     r1, r2 = np.sqrt((0.5 + k * 0.7548776662466927) % 1.0), (0.5 + k * 0.5698402909980532) % 1.0
     share = np.stack([1 - r1, r1 * (1 - r2), r1 * r2], axis=1)
     corner = mesh.faces[face]
+    # corners in the order of the edges they face: a mirrored or renumbered triangle is sampled at the same place
+    edge = np.linalg.norm(mesh.vertices[np.roll(corner, -1, axis=1)] - mesh.vertices[np.roll(corner, 1, axis=1)], axis=2)
+    corner = np.take_along_axis(corner, np.argsort(np.round(edge, 9), axis=1, kind="stable"), axis=1)
     points = np.einsum("ij,ijk->ik", share, mesh.vertices[corner])
     n = np.einsum("ij,ijk->ik", share, normals[corner])
     return Cloud(points, n / np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12))
@@ -289,7 +292,7 @@ def refined(match: Match, cloud: Cloud) -> Match:
     mine = cloud.mirrored() if match.mirrored else cloud
     tree = cKDTree(mine.points)
     match = _bent(match, mine.every(1500), 8, (3.0, 1.5), 99)
-    match = _bent(match, mine, 6, (1.5, 1.5), 99)
+    match = _bent(match, mine, 5, (1.5, 1.5), 99)
     if match.covered > 0.5 and len(match.atlas.modes):
         match = _warped(match, mine, tree)
     return judged(match, mine, tree)

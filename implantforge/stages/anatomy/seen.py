@@ -9,7 +9,7 @@ import numpy as np
 from implantforge.core import Array, Landmark, Mesh, Pose
 from implantforge.stages.anatomy import marks
 from implantforge.stages.anatomy.atlas import vertex_normals
-from implantforge.stages.anatomy.register import Cloud, Match
+from implantforge.stages.anatomy.register import Cloud, Match, sample
 
 LOST_MM = 8.0
 """A landmark further than this from the surface is cut off or lies over a hole."""
@@ -34,6 +34,7 @@ class Seen:
     def __post_init__(self) -> None:
         self.normals, self.area = vertex_normals(self.mesh.vertices, self.mesh.faces)
         self.shape = self.match.to_patient(self.match.model_shape())
+        self.outward, _ = vertex_normals(self.match.model_shape(), self.match.atlas.faces)
         self.marks = marks.of(self.match.atlas.name)
 
     def add(self, name: str, at_mm: Array, sigma_mm: float, method: str) -> None:
@@ -52,10 +53,9 @@ class Seen:
         """A landmark of the mean bone, carried by the bent model and laid on the surface; refused where there is none."""
         guess = self.guess(name)
         vertex = self.match.atlas.tree.query(self.match.atlas.marks[name][0])[1]
-        found, normal = self.onto(guess)
+        out = self.match.turn(self.outward[vertex])
+        found, normal = self.onto(guess, out)
         gap = float(np.linalg.norm(found - guess))
-        outward, _ = vertex_normals(self.match.model_shape(), self.match.atlas.faces)
-        out = self.match.turn(outward[vertex])
         agree = float(normal @ out)
         size = max(self.match.scale, 0.5)
         aside = float(np.linalg.norm((found - guess) - ((found - guess) @ out) * out))
@@ -70,17 +70,26 @@ class Seen:
         """Where the bent model has a landmark, on the surface or not."""
         return self.match.to_patient(self.match.mark(name))
 
-    def onto(self, point: Array) -> tuple[Array, Array]:
-        """The point of the surface nearest to a point, and the outward normal of its triangle."""
+    def onto(self, point: Array, out: Array | None = None) -> tuple[Array, Array]:
+        """The point of the surface nearest to a point, and the outward normal of its triangle. With `out` the other side
+        of a thin edge does not count as near."""
         away = np.linalg.norm(self.mesh.vertices - point, axis=1)
         nearest = float(away.min())
         touched = (away < nearest + 8.0)[self.mesh.faces].any(axis=1)
         corners = self.mesh.vertices[self.mesh.faces[touched]]
         feet = closest(corners, point)
-        best = int(((feet - point) ** 2).sum(axis=1).argmin())
-        a, b, c = corners[best]
-        normal = np.cross(b - a, c - a)
-        return feet[best], normal / max(float(np.linalg.norm(normal)), 1e-12)
+        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+        cost = np.linalg.norm(feet - point, axis=1)
+        if out is not None:
+            cost = cost + 4.0 * np.maximum(-normal @ out, 0.0)
+        best = int(cost.argmin())
+        return feet[best], normal[best]
+
+    def dense(self, at_mm: Array, reach_mm: float, count: int = 5000) -> Cloud:
+        """Points spread evenly over the surface within reach of a point: what is read from them hardly depends on the
+        triangles."""
+        return sample(near(self.mesh, at_mm, reach_mm), count)
 
     def shown(self, zone: str) -> float:
         """Share of a zone of the mean bone that the surface shows within 5 mm."""
@@ -93,6 +102,15 @@ class Seen:
             return 0.0
         gap = np.sqrt(((points[:, None] - near[None]) ** 2).sum(axis=2).min(axis=1))
         return float((gap < 7.0 * max(self.match.scale, 0.5)).mean())
+
+
+def near(mesh: Mesh, at_mm: Array, reach_mm: float) -> Mesh:
+    """The faces with a vertex within reach of a point."""
+    close = (np.linalg.norm(mesh.vertices - at_mm, axis=1) < reach_mm)[mesh.faces].any(axis=1)
+    used = np.unique(mesh.faces[close])
+    back = np.zeros(len(mesh.vertices), np.int32)
+    back[used] = np.arange(len(used), dtype=np.int32)
+    return Mesh(mesh.vertices[used], back[mesh.faces[close]])
 
 
 def closest(corners: Array, point: Array) -> Array:

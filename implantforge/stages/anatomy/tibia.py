@@ -64,12 +64,12 @@ def _flat(seen: Seen, zone: Array) -> tuple[Array, Array, float]:
     """Centroid, upward normal and RMS of the surface within a few mm of where the joint surface is expected."""
     up = seen.way(np.array([0.0, 0.0, 1.0]))
     middle = zone.mean(axis=0)
-    near = np.linalg.norm(seen.mesh.vertices - middle, axis=1) < 8.0 + np.linalg.norm(zone - middle, axis=1).max()
-    points, area = seen.mesh.vertices[near], seen.area[near]
+    cloud = seen.dense(middle, 8.0 + float(np.linalg.norm(zone - middle, axis=1).max()), 3000)
+    points = cloud.points
     across = np.eye(3) - np.outer(up, up)
     gap = np.sqrt(((points[:, None] @ across - (zone @ across)[None]) ** 2).sum(axis=2).min(axis=1))
     height = np.abs((points - middle) @ up)
-    weight = area * ((5.0 - gap) / 3.0).clip(0, 1) * (seen.normals[near] @ up - 0.7).clip(0, 0.1) * (height < 9.0)
+    weight = ((6.0 - gap) / 5.0).clip(0, 1) * ((cloud.normals @ up - 0.6) / 0.3).clip(0, 1) * ((10.0 - height) / 3.0).clip(0, 1)
     if weight.sum() <= 0:
         return middle, up, float("inf")
     at = weight @ points / weight.sum()
