@@ -69,5 +69,7 @@ def area(values, order, out):  # type: ignore[no-untyped-def]
                 if 0 < below < 8:
                     for corner in range(8):
                         eight[corner] = values[i + (corner >> 2), j + ((corner >> 1) & 1), k + (corner & 1)]
-                    total += _cell(corners, eight, order, points)
+                    # a cell with a corner that is no number does not count
+                    if eight.sum() == eight.sum():
+                        total += _cell(corners, eight, order, points)
         out[i] = total

@@ -128,9 +128,10 @@ def between_planes(values, out):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def nearest(values, between, inside, out):  # type: ignore[no-untyped-def]
+def nearest(values, step, between, inside, out):  # type: ignore[no-untyped-def]
     """out (i,j,k) float32: distance in steps, positive where values < 0, from the squared distances of between_planes and
-    of in_planes."""
+    of in_planes. Those miss the surface between its crossings, always to the far side; where values / step is a little
+    less, it is the distance (step 0: values are no distances)."""
     ni, nj, nk = values.shape
     for j in prange(nj):
         plane = np.empty((ni, nk), np.int32)
@@ -142,6 +143,10 @@ def nearest(values, between, inside, out):  # type: ignore[no-untyped-def]
             for k in range(nk):
                 squared = np.float32(min(plane[i, k], between[i, j, k]))
                 away = max(np.float32(np.sqrt(squared)) * np.float32(0.0625), np.float32(0.03))
+                if step > 0:
+                    told = abs(values[i, j, k]) / step
+                    if away - 0.6 < told < away + 0.05:
+                        away = max(np.float32(told), np.float32(0.03))
                 out[i, j, k] = away if values[i, j, k] < 0 else -away
 
 
@@ -153,8 +158,12 @@ def _read(field, side, x, y, z):  # type: ignore[no-untyped-def]
     i, j, k = min(int(x), max(ni - 2, 0)), min(int(y), max(nj - 2, 0)), min(int(z), max(nk - 2, 0))
     u, v, w = min(i + 1, ni - 1), min(j + 1, nj - 1), min(k + 1, nk - 1)
     x, y, z = x - i, y - j, z - k
-    near = (field[i, j, k] * (1 - z) + field[i, j, w] * z) * (1 - y) + (field[i, v, k] * (1 - z) + field[i, v, w] * z) * y
-    far = (field[u, j, k] * (1 - z) + field[u, j, w] * z) * (1 - y) + (field[u, v, k] * (1 - z) + field[u, v, w] * z) * y
+    near = (field[i, j, k] * (1 - z) + field[i, j, w] * z) * (1 - y) + (
+        field[i, v, k] * (1 - z) + field[i, v, w] * z
+    ) * y
+    far = (field[u, j, k] * (1 - z) + field[u, j, w] * z) * (1 - y) + (
+        field[u, v, k] * (1 - z) + field[u, v, w] * z
+    ) * y
     return side * (near * (1 - x) + far * x)
 
 

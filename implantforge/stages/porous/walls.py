@@ -13,18 +13,19 @@ SLABS = 16
 Samples = NDArray[np.float32]
 
 
-def distance(values: NDArray) -> Samples:
+def distance(values: NDArray, step: float = 0.0) -> Samples:
     """Distance (steps) to the surface where values (i,j,k) change sign, positive where they are negative.
 
-    values are signed distances or any level that is near linear at the surface; masks go through `levels`. Measured from
-    the points where grid lines cross the surface, exactly; what lies beyond the array has no surface.
+    values are signed distances at samples a step apart, or with step 0 any level that is near linear at the surface;
+    masks go through `levels`. Measured from the points where grid lines cross the surface, exactly, and by the values
+    themselves near it; what lies beyond the array has no surface.
     """
     values = np.ascontiguousarray(values)
     inside, between = np.empty(values.shape, np.int32), np.empty(values.shape, np.int32)
     spheres.in_planes(values, inside)
     spheres.between_planes(values, between)
     out = np.empty(values.shape, np.float32)
-    spheres.nearest(values, between, inside, out)
+    spheres.nearest(values, step, between, inside, out)
     return out
 
 
