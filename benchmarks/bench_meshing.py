@@ -143,14 +143,14 @@ def clipped(part: str, sheet: Field) -> Field:
     return Field(made.evaluate, box, made.lipschitz, form=made.form)
 
 
-def level_field(part: str) -> Field:
-    """The peers' solid, its level in mm by the mean gradient; the gyroid's steepest phase gradient is sqrt 3."""
+def level_cell(part: str) -> Field:
+    """|gyroid| in mm by the mean gradient; its steepest phase gradient is sqrt 3."""
     scale = CELL / (2 * np.pi)
 
     def sheet(p: NDArray) -> NDArray:
         out = np.empty(len(p))
         tpms_level(0, CELL, np.ascontiguousarray(p), out)
-        return (np.abs(out) - LEVEL) * scale
+        return np.abs(out) * scale
 
     # read linearly between nodes, a sine of this period loses that share of itself
     nodes = 48
@@ -160,8 +160,12 @@ def level_field(part: str) -> Field:
     tpms_level(0, CELL, at, table)
     table *= scale * (1 + lost)
     cell = Form("periodic", (CELL, float(nodes)), (), table.astype(np.float32).reshape((nodes + 1,) * 3), math.sqrt(3))
-    form = Form("add", (-LEVEL * scale,), (Form("absolute", (), (cell,)),))
-    return clipped(part, Field(sheet, np.array(BOXES[part], float), math.sqrt(3), form=form))
+    return Field(sheet, np.array(BOXES[part], float), math.sqrt(3), form=Form("absolute", (), (cell,)))
+
+
+def level_field(part: str) -> Field:
+    """The peers' solid."""
+    return clipped(part, level_cell(part).offset(LEVEL * CELL / (2 * np.pi)))
 
 
 def wall_field(part: str) -> Field:

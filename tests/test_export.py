@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import re
 import struct
+import subprocess
+import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from implantforge.core import GeometryError, Landmark, Mesh, Pose
+from implantforge.core import GeometryError, InputError, Landmark, Mesh, Pose
 from implantforge.geom import measure, meshing, shapes
 from implantforge.stages import export
 from implantforge.stages.orient import build_pose
@@ -173,3 +180,86 @@ def test_markups_are_slicer_lps(tmp_path):
     assert page["type"] == "Fiducial" and page["coordinateSystem"] == "LPS" and page["coordinateUnits"] == "mm"
     (point,) = page["controlPoints"]
     assert point["label"] == "femur_left.head_center" and point["position"] == [1.0, -2.0, 3.0]
+
+
+@pytest.fixture(scope="module")
+def streamed() -> meshing.Surface:
+    """Two layers of blocks and more, far from the origin."""
+    return meshing.surface(shapes.torus(FAR, (1, 2, 3), 8.0, 2.0) - shapes.sphere(FAR, 7.5), 0.3)
+
+
+def test_streams_hold_what_the_writers_write(tmp_path, streamed):
+    field = shapes.torus(FAR, (1, 2, 3), 8.0, 2.0) - shapes.sphere(FAR, 7.5)
+    mesh, turn = meshing.polygonise(field, 0.3), build_pose(meshing.polygonise(field, 1.0), np.array([0.0, 0.6, 0.8]))
+    assert len(streamed.layers) > 1
+    export.stream_stl(tmp_path / "a.stl", streamed)
+    header, rows = read_stl(tmp_path / "a.stl")
+    assert header.startswith(b"UNITS=mm")
+    corners = mesh.vertices[mesh.faces]
+    assert (rows["corners"] == corners).all()
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    assert np.abs(rows["normal"] - normal).max() < 1e-5
+    export.stream_3mf(tmp_path / "a.3mf", streamed, turn, {"Title": "a <b> & c"}, extra={"DesignHash": "ab12"})
+    with zipfile.ZipFile(tmp_path / "a.3mf") as packed:
+        assert packed.testzip() is None
+        assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in packed.infolist())
+        text = packed.read("3D/3dmodel.model").decode()
+    spots = np.array(re.findall(r'<vertex x="(\S+)" y="(\S+)" z="(\S+)" *?/>', text), float)
+    numbers = np.array(re.findall(r'<triangle v1="(\d+)" v2="(\d+)" v3="(\d+)" *?/>', text), int)
+    assert (numbers == mesh.faces).all()
+    assert np.abs(spots - mesh.vertices).max() <= 0.51e-5
+    found = export.reread_3mf(tmp_path / "a.3mf")
+    assert found.manifold and found.unit_is_mm and not found.warnings
+    assert found.metadata["Title"] == "a <b> & c" and found.metadata["DesignHash"] == "ab12"
+    assert np.allclose(found.transforms[0][:3], turn.rotation.T, atol=1e-6)
+    assert found.volume_mm3 == pytest.approx(mesh.volume_mm3, rel=1e-4)
+
+
+def test_a_stream_that_breaks_leaves_no_file(tmp_path, streamed, monkeypatch):
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    def third(path: Path, surface: meshing.Surface, told: Callable[[float], None]) -> None:
+        export.stream_3mf(path, surface, Pose(), {}, progress=told)
+
+    for name, write in (("a.stl", export.stream_stl), ("a.3mf", third)):
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / name, streamed, stop)
+        assert not list(tmp_path.iterdir())
+
+        def full(_: float) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.raises(InputError, match="No space left"):
+            write(tmp_path / name, streamed, full)
+        assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match="MB free"):
+        export.stream_stl(tmp_path / "a.stl", streamed)
+    assert not list(tmp_path.iterdir())
+
+
+STREAM = """
+import hashlib, sys
+from pathlib import Path
+from implantforge.core import Pose
+from implantforge.geom import meshing, shapes
+from implantforge.stages import export
+found = meshing.surface(shapes.torus((0,0,0),(1,2,3),8.0,2.0) - shapes.sphere((0,0,0),7.5), 0.3)
+for name in ("a.stl", "a.3mf"):
+    path = Path(sys.argv[1]) / name
+    export.stream_stl(path, found) if name == "a.stl" else export.stream_3mf(path, found, Pose(), {})
+    print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+def test_streams_are_the_same_bytes_for_any_number_of_threads(tmp_path):
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", STREAM, str(tmp_path)], env={**os.environ, "NUMBA_NUM_THREADS": n},
+            capture_output=True, check=True,
+        ).stdout
+        for n in ("1", "2")
+    }  # fmt: skip
+    assert len(found) == 1

@@ -9,17 +9,24 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
+import shutil
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, GeometryError, Landmark, Mesh, Pose
+from implantforge.core import Array, GeometryError, InputError, Landmark, Mesh, Pose
+from implantforge.geom.meshing import Surface
+from implantforge.kernels import files
 
 STL_HEADER = b"UNITS=mm ImplantForge binary STL, patient LPS"
 GRID_MM = 1e-5  # coordinates are written in steps of this: distinct vertices stay distinct in float32 and in text
@@ -28,6 +35,18 @@ METADATA_3MF = (
     "Title", "Designer", "Description", "Copyright", "LicenseTerms", "Rating", "CreationDate", "ModificationDate",
     "Application",
 )  # fmt: skip
+
+LINES = 1 << 16  # of a 3MF that are deflated together
+PARTS_3MF = {
+    "[Content_Types].xml": '<?xml version="1.0" encoding="UTF-8"?>\n'
+    '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    '<Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/></Types>\n',
+    "_rels/.rels": '<?xml version="1.0" encoding="UTF-8"?>\n'
+    '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+    '<Relationship Target="/3D/3dmodel.model" Id="rel0" '
+    'Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"/></Relationships>\n',
+}
 
 _Names = NDArray[np.int64]
 
@@ -142,6 +161,159 @@ def write_3mf(
     if thumbnail_png:
         model.CreatePackageThumbnailAttachment().ReadFromBuffer(thumbnail_png)
     model.QueryWriter("3mf").WriteToFile(str(path))
+
+
+Progress = Callable[[float], None]
+
+
+@contextmanager
+def _whole(path: Path, size: int, what: str) -> Iterator[BinaryIO]:
+    """A file under a temporary name, which takes its place only when whole; InputError names a disk that is too full."""
+    part = path.with_name(path.name + ".part")
+    try:
+        free = shutil.disk_usage(path.parent).free
+        if free < size:
+            raise InputError(
+                f"{path}: {what} needs about {size / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free; raise h or "
+                "choose another folder"
+            )
+        with part.open("w+b") as out:
+            yield out
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: could not be written ({error.strerror}); {what} needs about {size / 1e6:.0f} MB; nothing is left"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)  # also after Ctrl-C: no file that looks whole
+
+
+def stream_stl(path: Path, surface: Surface, progress: Progress | None = None) -> None:
+    """Binary STL of a surface made layer by layer: memory holds two layers and the surface's signs.
+
+    Records are those of write_stl, without its merging: the surface's vertices lie apart. InputError for a full disk,
+    GeometryError where the surface leaves its bounds; neither leaves a file.
+    """
+    size = 84 + 50 * surface.face_count
+    if surface.face_count >= 2**32:
+        raise GeometryError(f"STL counts triangles in 32 bits, the surface has {surface.face_count}; raise h")
+    with _whole(path, size, f"STL of {surface.face_count} triangles") as out:
+        out.write(STL_HEADER.ljust(80) + struct.pack("<I", surface.face_count))
+        layers, starts = surface.layers, surface.offsets[0]
+        here = surface.vertices(*layers[0])
+        for n, (first, last) in enumerate(layers):
+            above = surface.vertices(*layers[n + 1]) if n + 1 < len(layers) else here[:0]
+            points, faces = np.concatenate([here, above]), surface.faces(first, last)
+            rows = np.empty((len(faces), 25), np.uint16)
+            files.stl_rows(points, points.view(np.uint16), faces, int(starts[first]), rows)
+            out.write(rows.astype("<u2", copy=False).data)
+            here = above
+            if progress:
+                progress((n + 1) / len(layers))
+
+
+def stream_3mf(
+    path: Path,
+    surface: Surface,
+    build: Pose,
+    metadata: Mapping[str, str],
+    *,
+    material: str = "Ti-6Al-4V ELI",
+    extra: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """3MF of a surface made run by run, vertices shared, coordinates in steps of GRID_MM; otherwise as write_3mf.
+
+    Equal bytes for any number of threads. Errors as stream_stl.
+    """
+    size = 12 * surface.face_count + 12 * surface.vertex_count  # deflated, as measured
+    fields = [float(x) for x in np.vstack([build.rotation.T, build.origin_mm]).ravel()]
+    notes = [(name, metadata.get(name) or "not stated") for name in METADATA_3MF]
+    notes += [(f"own:{name}", value) for name, value in sorted((extra or {}).items())]
+    head = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US" '
+        f'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02" xmlns:own={quoteattr(SPACE_3MF)}>\n'
+        + "".join(f"<metadata name={quoteattr(name)}>{escape(value)}</metadata>\n" for name, value in notes)
+        + f'<resources>\n<basematerials id="1"><base name={quoteattr(material)} displaycolor="#A5A5AAFF"/>'
+        '</basematerials>\n<object id="2" type="model" pid="1" pindex="0" name="part" partnumber="part"><mesh>\n'
+    )
+    tail = '</mesh></object>\n</resources>\n<build><item objectid="2" transform="{}"/></build>\n</model>\n'
+    with _whole(path, size, f"3MF of {surface.face_count} triangles") as out:
+        listing = [_entry(out, name, [text.encode()]) for name, text in PARTS_3MF.items()]
+        body = _lines(surface, head, tail.format(" ".join(map(repr, fields))), progress)
+        listing.append(_entry(out, "3D/3dmodel.model", body))
+        _directory(out, listing)
+
+
+def _lines(surface: Surface, head: str, tail: str, progress: Progress | None) -> Iterator[bytes]:
+    """The model file: vertices of all runs, then faces of all runs."""
+    yield head.encode() + b"<vertices>\n"
+    done, every = 0, surface.vertex_count + surface.face_count
+    for kind, rule, width, words in (
+        (surface.vertices, files.vertex_lines, 64, (b'<vertex x="', b'" y="', b'" z="', b'"/>\n')),
+        (surface.faces, files.face_lines, 60, (b'<triangle v1="', b'" v2="', b'" v3="', b'"/>\n')),
+    ):
+        given = tuple(np.frombuffer(word, np.uint8) for word in words)
+        for first, last in surface.layers:
+            rows = kind(first, last)
+            if rows.dtype == np.float32 and len(rows) and not np.abs(rows).max() < 1e4:
+                raise GeometryError("export: the part reaches beyond 10 m from the origin")
+            out = np.empty((len(rows), width), np.uint8)
+            rule(rows, given, out)
+            yield from (out[n : n + LINES].tobytes() for n in range(0, len(out), LINES))
+            done += len(rows)
+            if progress:
+                progress(done / every)
+        yield b"</vertices>\n<triangles>\n" if width == 64 else b"</triangles>\n"
+    yield tail.encode()
+
+
+def _deflated(data: bytes) -> bytes:
+    """One piece of a deflate stream that leans on no other."""
+    press = zlib.compressobj(1, zlib.DEFLATED, -15)
+    return press.compress(data) + press.flush(zlib.Z_FULL_FLUSH)
+
+
+def _entry(out: BinaryIO, name: str, pieces: Iterable[bytes]) -> bytes:
+    """Adds a file to a zip, deflated by two threads; its line in the directory. Sizes of 64 bits throughout."""
+    start, crc, size = out.tell(), 0, 0
+    header = "<IHHHHHIIIHH"
+    plain = name.encode()
+
+    def first() -> bytes:
+        wide = struct.pack("<HHQQ", 1, 16, size, packed)
+        fixed = (0x04034B50, 45, 0, 8, 0, 0x21, crc, 0xFFFFFFFF, 0xFFFFFFFF, len(plain), len(wide))
+        return struct.pack(header, *fixed) + plain + wide
+
+    packed = 0
+    out.write(first())
+    waiting: list[Any] = []
+    with ThreadPoolExecutor(2) as pool:
+        for piece in pieces:
+            crc, size = zlib.crc32(piece, crc), size + len(piece)
+            waiting.append(pool.submit(_deflated, piece))
+            if len(waiting) == 8:
+                packed += out.write(waiting.pop(0).result())
+        for left in waiting:
+            packed += out.write(left.result())
+    packed += out.write(b"\x03\x00")  # an empty last block ends the stream
+    out.seek(start)
+    out.write(first())
+    out.seek(0, os.SEEK_END)
+    wide = struct.pack("<HHQQQ", 1, 24, size, packed, start)
+    full = 0xFFFFFFFF
+    fixed = (0x02014B50, 45, 45, 0, 8, 0, 0x21, crc, full, full, len(plain), len(wide), 0, 0, 0, 0, full)
+    return struct.pack("<IHHHHHHIIIHHHHHII", *fixed) + plain + wide
+
+
+def _directory(out: BinaryIO, lines: list[bytes]) -> None:
+    """Ends a zip."""
+    start, size = out.tell(), sum(map(len, lines))
+    out.write(b"".join(lines))
+    count, full = len(lines), 0xFFFFFFFF
+    out.write(struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, start))
+    out.write(struct.pack("<IIQI", 0x07064B50, 0, start + size, 1))
+    out.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, full, full, 0))
 
 
 def reread_3mf(path: Path) -> Reread:
