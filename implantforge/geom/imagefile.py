@@ -173,7 +173,7 @@ def _nifti_names(header: Any) -> dict[str, int]:
         try:
             names = json.loads(extension.get_content().decode().rstrip("\0"))[NAMES_KEY]
             return {str(name): int(value) for name, value in names.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except Exception:  # another program's extension, perhaps of a kind nibabel itself cannot read
             continue
     return _label_table(header)
 
