@@ -291,8 +291,8 @@ def refined(match: Match, cloud: Cloud) -> Match:
     """The match bent with all modes on all points until it rests."""
     mine = cloud.mirrored() if match.mirrored else cloud
     tree = cKDTree(mine.points)
-    match = _bent(match, mine.every(1500), 8, (3.0, 1.5), 99)
-    match = _bent(match, mine, 5, (1.5, 1.5), 99)
+    match = _bent(match, mine.every(1500), 12, (3.0, 1.5), 99)
+    match = _bent(match, mine, 6, (1.5, 1.5), 99)
     if match.covered > 0.5 and len(match.atlas.modes):
         match = _warped(match, mine, tree)
     return judged(match, mine, tree)
