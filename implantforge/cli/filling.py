@@ -69,7 +69,8 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
     for path in (out, beams):
         if path is not None and path.exists() and shape.exists() and path.samefile(shape):
             raise InputError(f"lattice: {path.name} is the shape itself; give another name")
-    grades = tuple(_grade(text, _triple(given["axis"] or "0,0,1", "--axis")) for text in given["grades"])
+    axis = _triple(given["axis"] or "0,0,1", "--axis")
+    grades = tuple(lattices.parse_grade(text, axis) for text in given["grades"])
     asked = {name: given[name] for name in ("wall_mm", "porosity", "pore_mm") if given[name] is not None}
     if len(asked) > 1:
         raise InputError(f"lattice: give one of --wall-mm, --porosity, --pore-mm, not {len(asked)}")
@@ -78,7 +79,7 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
     there = lattices.forms(given["kind"])
     form: Any = given["form"] or next((f for f in ("sheet", "strut", "network") if f in there), "network")
     noun = Lattice(given["kind"], form, given["cell_mm"], seed=given["seed"], placement=given["placement"],
-                   axis=_triple(given["axis"] or "0,0,1", "--axis"), grades=grades, **asked)  # fmt: skip
+                   axis=axis, grades=grades, **asked)  # fmt: skip
     options = filling.Options(**{name: given[name] for name in filling.Options.__dataclass_fields__ if name in given})
     with Progress(quiet) as progress:
         made = filling.fill(shape, noun, options, region=given["region"], volumes=_fields(given["fields"]),
@@ -100,25 +101,6 @@ def _triple(text: str, what: str) -> tuple[float, float, float]:
     except ValueError:
         raise InputError(f"lattice: {what} {text!r} is not three numbers X,Y,Z") from None
     return x, y, z
-
-
-def _grade(text: str, axis: tuple[float, float, float]) -> Any:
-    """A Grade from WHAT=BY:AT:VALUE,AT:VALUE[@X,Y,Z[/I,J,K]]."""
-    from implantforge.core import Grade
-
-    what, equals, rest = text.partition("=")
-    rest, _, place = rest.partition("@")
-    by, colon, knots = rest.partition(":")
-    try:
-        rows = tuple((float(a), float(b)) for a, b in (pair.split(":") for pair in knots.split(",")))
-    except ValueError:
-        rows = ()
-    if not (equals and colon and rows) or what not in ("wall_mm", "porosity", "cell_mm"):
-        raise InputError(
-            f"lattice: --grade {text} must look like wall_mm=depth:0:0.25,3:0.5 (wall_mm, porosity or cell_mm)"
-        )
-    at, _, way = place.partition("/")
-    return Grade(what, by, rows, _triple(at or "0,0,0", "--grade @"), _triple(way, "--grade /") if way else axis)  # type: ignore[arg-type]
 
 
 def _fields(texts: tuple[str, ...]) -> dict[str, Path]:

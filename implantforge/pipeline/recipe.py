@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,6 +19,7 @@ from implantforge.implants import Implant, Params, choice, count, flag, mm, numb
 from implantforge.pipeline import resources
 from implantforge.stages import lattice, printability
 
+SIZES = ("wall_mm", "porosity", "pore_mm")
 HEADER = "# ImplantForge recipe, every value written out.\n"
 KINDS = lattice.KINDS
 
@@ -46,6 +47,10 @@ class LatticeParams(Params):
     wall_mm: float | None = mm(None, 0.1, 3.0, "true wall or neck thickness (give this or porosity)")
     porosity: float | None = number(None, 0.3, 0.9, "open share of the volume (give this or wall_mm)",
                                     source="21 CFR 888.3358: 30-70 %; printed cups 63-77 %")  # fmt: skip
+    pore_mm: float | None = mm(None, 0.1, 3.0, "median pore, the largest ball about each point (give one of the three)")
+    seed: int = count(0, 0, 2**31 - 1, "which of the stochastic lattices")
+    placement: str = choice("cartesian", ("cartesian", "cylindrical", "conformal"), "what cells lie along; about z")
+    grade: str = text("", "what changes with what, e.g. wall_mm=depth:0:0.3,3:0.5; empty: nothing")
 
 
 class MeshParams(Params):
@@ -85,8 +90,9 @@ class Recipe:
     @property
     def lattice_noun(self) -> Lattice:
         """The lattice asked for, as the stages take it."""
-        form: Literal["sheet", "network"] = "sheet" if self.lattice.form == "sheet" else "network"
-        return Lattice(self.lattice.kind, form, self.lattice.cell_mm, self.lattice.wall_mm, self.lattice.porosity)
+        asked = self.lattice.model_dump()
+        grade = asked.pop("grade")
+        return Lattice(**asked, grades=(lattice.parse_grade(grade),) if grade else ())
 
     def toml(self) -> str:
         """The recipe with every default written out, units beside the values; it reads back as the same recipe."""
@@ -112,8 +118,10 @@ def load(name_or_path: str, settings: Iterable[str] = (), side: str | None = Non
     except OSError as error:
         raise InputError(f"recipe: {path.name} cannot be read: {error.strerror}") from error
     settings = list(settings)
-    if {"lattice.wall_mm", "lattice.porosity"} <= {setting.partition("=")[0].strip() for setting in settings}:
-        raise InputError("recipe: --set gives both lattice.wall_mm and lattice.porosity; give exactly one")
+    named = [setting.partition("=")[0].strip() for setting in settings]
+    sizes = [f"lattice.{name}" for name in SIZES if f"lattice.{name}" in named]
+    if len(sizes) > 1:
+        raise InputError(f"recipe: --set gives both {' and '.join(sizes)}; give exactly one")
     for setting in settings:
         _apply(tree, setting)
     if side is not None:
@@ -158,10 +166,12 @@ def parse(tree: Mapping[str, Any], name: str) -> Recipe:
 
 def _check(recipe: Recipe) -> None:
     """Rules between values."""
-    given = (recipe.lattice.wall_mm, recipe.lattice.porosity)
-    if sum(value is not None for value in given) != 1:
+    given = {name: getattr(recipe.lattice, name) for name in SIZES}
+    noun = recipe.lattice_noun
+    graded = any(grade.what != "cell_mm" for grade in noun.grades)
+    if not graded and sum(value is not None for value in given.values()) != 1:
         raise InputError(
-            f"recipe: give lattice.wall_mm or lattice.porosity, exactly one (got {given[0]} and {given[1]})"
+            f"recipe: give lattice.wall_mm or lattice.porosity or lattice.pore_mm, exactly one (got {given})"
         )
     if recipe.case.date:
         try:
@@ -219,8 +229,9 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     table = tree.setdefault(section, {})
     if not isinstance(table, dict):
         raise InputError(f"recipe: {section} must be a table, written [{section}]")
-    other = {"lattice.wall_mm": "porosity", "lattice.porosity": "wall_mm"}.get(f"{section}.{name}")
-    table.pop(other, None)
+    if section == "lattice" and name in SIZES:
+        for other in SIZES:
+            table.pop(other, None)
     table[name] = value
 
 

@@ -13,12 +13,14 @@ from implantforge.core.field import Evaluate, Form
 from implantforge.geom import shapes
 from implantforge.kernels.tpms import tpms_level
 from implantforge.stages.lattice import nets, placing, spinodoid
-from implantforge.stages.lattice.filling import EDGE_MM, LATTICE_LIPSCHITZ, field, middle
+from implantforge.stages.lattice.filling import LATTICE_LIPSCHITZ, field, middle
 from implantforge.stages.lattice.nets import BORDERS, Net
 from implantforge.stages.lattice.placing import Chart
-from implantforge.stages.lattice.solving import SolvedLattice, cut, form_of, solve
+from implantforge.stages.lattice.solving import SolvedLattice, cut, form_of, middle_asked, solve
 from implantforge.stages.lattice.surfaces import SURFACES
 
+EDGE_MM = 0.1
+"""Where the envelope cuts a strut its edge is blunted over this width: no feather edge that a melt pool could not make."""
 CLIP = 0.1  # cells; values of bent and graded lattices are cut off here, as farther out they are no distances
 BENT_LIPSCHITZ = 2.0
 
@@ -122,7 +124,7 @@ def _laid(
 ) -> Coat:
     """The lattice over the region, not yet clipped."""
     shape, deep = shapes_of
-    solved = solve(placing.middle_asked(asked))
+    solved = solve(middle_asked(asked))
     chart = placing.chart(asked, region, deep)
     grade = [g for g in asked.grades if g.what != "cell_mm"]
     if len(grade) > 1:
@@ -145,6 +147,12 @@ def _laid(
     else:
         made = _bent(solved, region.bounds, chart, knots, span)
     return Coat(made, made, region, core, None, solved, span)
+
+
+def laid(asked: Lattice, region: Field, envelope: Field) -> Coat:
+    """The lattice of an implant over its porous region as placed and graded; depths are under the envelope. Struts are
+    left for the envelope to cut."""
+    return _laid(asked, region, (envelope, envelope), None, {}, "cut")
 
 
 Knots = tuple[Field, Array, Array]

@@ -1,4 +1,4 @@
-"""Lattice fields, and coats of them bonded to a core."""
+"""Lattices as endless fields, and meshes without loose pieces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, Design, Field, GeometryError, Mesh
+from implantforge.core import Array, Field, GeometryError, Mesh
 from implantforge.core.field import Form
 from implantforge.geom import measure
 from implantforge.geom.program import program
@@ -15,8 +15,6 @@ from implantforge.kernels.tpms import tpms_distance
 from implantforge.stages.lattice import spinodoid, struts, surfaces
 from implantforge.stages.lattice.solving import SolvedLattice
 
-EDGE_MM = 0.1
-"""Where the envelope cuts a strut its edge is blunted over this width: no feather edge that a melt pool could not make."""
 LATTICE_LIPSCHITZ = 1.3  # foot points of the Newton walk jump between sheets; tables are read linearly
 
 
@@ -67,48 +65,6 @@ def _scaled(kind: str, form: str, seed: int, cell: float, level: float, limit: f
     out: NDArray[np.float32] = (found * cell).astype(np.float32)
     out.setflags(write=False)
     return out
-
-
-def fill(design: Design, solved: SolvedLattice, *, min_feature_mm: float = 0.0, overlap_mm: float = 0.1) -> Field:
-    """Metal of a design: solid | (porous & lattice), inside the envelope.
-
-    The lattice reaches overlap_mm into and along the core, so that struts root in metal; they end at the nominal
-    envelope. Raises GeometryError when the lattice is thinner than min_feature_mm.
-    """
-    if solved.wall_mm < min_feature_mm:
-        raise GeometryError(
-            f"lattice: {solved.kind} {solved.form} wall {solved.wall_mm:.3f} mm < printable {min_feature_mm:.3f} mm; "
-            "raise wall_mm or cell_mm, or lower the porosity"
-        )
-    solid, porous, envelope = design.solid, design.porous, design.envelope
-    lattice = field(solved, porous.bounds)
-
-    def evaluate(p: Array) -> NDArray:
-        core, region = solid.evaluate(p), porous.evaluate(p)
-        reach = np.minimum(region, core - overlap_mm)
-        edge = reach < region
-        if edge.any():
-            reach[edge] = np.maximum(reach[edge], np.minimum(region[edge], envelope.evaluate(p[edge])))
-        metal = np.array(core, np.float64)
-        open_ = reach < metal
-        if open_.any():
-            strut, limit = lattice.evaluate(p[open_]), reach[open_]
-            blunt = np.maximum(EDGE_MM - np.abs(strut - limit), 0)
-            metal[open_] = np.minimum(metal[open_], np.maximum(strut, limit) + blunt * blunt / (4 * EDGE_MM))
-        return metal
-
-    steepest = max(solid.lipschitz, porous.lipschitz, envelope.lipschitz, lattice.lipschitz)
-    return Field(evaluate, (solid | porous).bounds, steepest, form=_filled(design, lattice, overlap_mm))
-
-
-def _filled(design: Design, lattice: Field, overlap_mm: float) -> Form | None:
-    """The form of fill: the struts' reach written out is min(region, max(core - overlap, envelope))."""
-    core, region, envelope, struts = (f.form for f in (design.solid, design.porous, design.envelope, lattice))
-    if core is None or region is None or envelope is None or struts is None:
-        return None
-    rooted = Form("max", (), (Form("add", (-overlap_mm,), (core,)), envelope))
-    reach = Form("min", (), (region, rooted))
-    return Form("min", (), (core, Form("smooth_max", (EDGE_MM,), (struts, reach))))
 
 
 def trim(mesh: Mesh, *, largest_void_mm3: float = np.inf, least_piece: float = 1.0) -> tuple[Mesh, dict[str, float]]:

@@ -9,11 +9,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Array, Field, GeometryError, Grade, Lattice, Pose
+from implantforge.core import Array, Field, GeometryError, Grade, InputError, Lattice, Pose
 from implantforge.geom import shapes
-from implantforge.stages.lattice.solving import solve
+from implantforge.stages.lattice.solving import middle_asked, only, solve
 
 LEAST_STRETCH, MOST_STRETCH = 0.5, 2.0  # of a cell's edge by a placement, at 98 of 100 points of the region
+GRADED = ("wall_mm", "porosity", "cell_mm")
 PARTS = 8  # pieces a graded stretch between two knots is solved in
 # which coordinate cells may grow along, by placement
 ALONG = {"cartesian": "along", "cylindrical": "axis", "spherical": "point", "conformal": "depth"}
@@ -211,23 +212,6 @@ def coordinate(grade: Grade, surface: Field, sources: Mapping[str, Field]) -> Fi
     raise GeometryError(f"lattice: cannot grade by {grade.by!r}; there are {', '.join(known)}")
 
 
-def middle_asked(asked: Lattice) -> Lattice:
-    """The lattice asked at the middle of its grades, ungraded."""
-    out = replace(asked, grades=(), placement="cartesian")
-    for grade in asked.grades:
-        low, high = min(v for _, v in grade.knots), max(v for _, v in grade.knots)
-        if grade.what == "cell_mm":
-            continue
-        out = _only(out, grade.what, 0.5 * (low + high))
-    return out
-
-
-def _only(asked: Lattice, what: str, value: float) -> Lattice:
-    """The lattice with this wall or porosity and nothing else asked."""
-    wall, porosity = (value, None) if what == "wall_mm" else (None, value)
-    return replace(asked, wall_mm=wall, porosity=porosity, pore_mm=None)
-
-
 def walls(asked: Lattice, grade: Grade) -> tuple[Array, NDArray[np.float64]]:
     """Knots of the graded coordinate and the wall_mm at each; GeometryError names the knot that cannot be made."""
     at, values = _knots(grade)
@@ -239,9 +223,25 @@ def walls(asked: Lattice, grade: Grade) -> tuple[Array, NDArray[np.float64]]:
     for place in fine:
         cell = float(np.interp(place, *_knots(cells))) if cells else asked.cell_mm
         value = float(np.interp(place, at, values))
-        here = _only(replace(middle_asked(asked), cell_mm=cell), grade.what, value)
+        here = only(replace(middle_asked(asked), cell_mm=cell), grade.what, value)
         try:
             found.append(solve(here).wall_mm)
         except GeometryError as error:
             raise GeometryError(f"{error} (graded by {grade.by}, at {place:g})") from error
     return fine, np.array(found)
+
+
+def parse_grade(text: str, axis: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Grade:
+    """A Grade from WHAT=BY:AT:VALUE,AT:VALUE[@X,Y,Z[/I,J,K]], e.g. wall_mm=depth:0:0.25,3:0.5; InputError otherwise."""
+    what, equals, rest = text.partition("=")
+    rest, _, place = rest.partition("@")
+    by, colon, knots = rest.partition(":")
+    at, _, way = place.partition("/")
+    try:
+        rows = tuple((float(a), float(b)) for a, b in (pair.split(":") for pair in knots.split(",")))
+        centre, along = (tuple(float(word) for word in one.split(",")) for one in (at or "0,0,0", way or "0,0,1"))
+    except ValueError:
+        rows = ()
+    if not (equals and colon and rows and len(centre) == len(along) == 3) or what not in GRADED:
+        raise InputError(f"lattice: grade {text!r} must look like wall_mm=depth:0:0.25,3:0.5 ({', '.join(GRADED)})")
+    return Grade(what, by, rows, centre, along if way else axis)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -51,8 +51,11 @@ def solve(lattice: Lattice) -> SolvedLattice:
     """Level, wall, porosity, pore and throat of a lattice given by cell and exactly one of wall_mm, porosity or pore_mm
     (median local thickness of the void).
 
-    Raises GeometryError for unknown kinds, none or several given, and densities that fall apart or close up.
+    A graded lattice is solved at the middle of its grades. Raises GeometryError for unknown kinds, none or several
+    given, and densities that fall apart or close up.
     """
+    if lattice.grades:
+        lattice = middle_asked(lattice)
     form = form_of(lattice)
     given = {name: value for name in ASKED if (value := getattr(lattice, name)) is not None}
     if len(given) != 1:
@@ -78,6 +81,23 @@ def solve(lattice: Lattice) -> SolvedLattice:
     return SolvedLattice(
         lattice.kind, form, lattice.cell_mm, level, wall_mm, 1.0 - density, pore_mm, throat_mm, lattice.seed
     )  # fmt: skip
+
+
+def middle_asked(asked: Lattice) -> Lattice:
+    """The lattice asked at the middle of its grades, ungraded."""
+    out = replace(asked, grades=(), placement="cartesian")
+    for grade in asked.grades:
+        low, high = min(v for _, v in grade.knots), max(v for _, v in grade.knots)
+        if grade.what == "cell_mm":
+            continue
+        out = only(out, grade.what, 0.5 * (low + high))
+    return out
+
+
+def only(asked: Lattice, what: str, value: float) -> Lattice:
+    """The lattice with this wall or porosity and nothing else asked."""
+    wall, porosity = (value, None) if what == "wall_mm" else (None, value)
+    return replace(asked, wall_mm=wall, porosity=porosity, pore_mm=None)
 
 
 def _refusal(lattice: Lattice, form: str, density: float) -> str:
