@@ -17,7 +17,7 @@ from scipy import ndimage, sparse
 
 from implantforge.core import Mesh
 from implantforge.geom import inside, measure, meshing, shapes
-from implantforge.kernels import loft, scan, thickness, topology, tpms, trilinear
+from implantforge.kernels import loft, nearest, scan, thickness, topology, tpms, trilinear
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import reference
@@ -201,8 +201,8 @@ class NearDistances(_Scan):
         self.truth = np.sqrt(want.ravel()[self.near])
 
         def kernel() -> NDArray:
-            out = np.full(self.shape, band2, np.float32)
-            scan.near_distances(self.corners, self.order, self.starts, shapes.SLAB, self.band, out)
+            owner, out = np.full(self.shape, -1, np.int32), np.full(self.shape, band2, np.float32)
+            nearest.seed(self.corners, self.order, self.starts, shapes.SLAB, self.band, owner, out)
             return np.sqrt(out.ravel()[self.near])
 
         def library() -> NDArray:

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from implantforge.core import Field, Lattice, Mesh, Pose
 from implantforge.geom import measure, meshing, program, shapes
 from implantforge.geom.inside import inside
-from implantforge.kernels import flying, rows, scan, thickness, topology
+from implantforge.kernels import flying, nearest, rows, scan, thickness, topology
 from implantforge.kernels import polygonise as blocks_of
 from implantforge.kernels.loft import loft_distance
 from implantforge.kernels.mc_table import case_table, edge_corners
@@ -104,12 +104,23 @@ def test_scan_twins() -> None:
     corners = ((ring().vertices + 11) / 0.8)[ring().faces]
     shape, band, nudge = (27, 28, 29), 2.5, np.array([1.7e-5, 2.9e-5])
     order, starts = shapes._slabs(corners[:, :, 0], band, shape[0])
-    square = np.full(shape, band * band, np.float32)
-    scan.near_distances(corners, order, starts, shapes.SLAB, band, square)
+    owner, square = np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32)
+    nearest.seed(corners, order, starts, shapes.SLAB, band, owner, square)
+    square[square > band * band] = band * band
     want = reference.near_distances(corners, band, shape)
     assert 3000 < (want < band * band).sum() < 15_000
     assert np.allclose(square, want, atol=1e-5)
+    # the wide band hands triangles on from sample to sample: never too near, and rarely the second nearest
+    far = 7.0
+    order, starts = shapes._slabs(corners[:, :, 0], shapes.BESIDE, shape[0])
+    wide, want = shapes._squares(corners, order, starts, far, shape), reference.near_distances(corners, far, shape)
+    apart = np.sqrt(wide) - np.sqrt(want)
+    assert apart.min() > -1e-4
+    assert apart[want < shapes.BESIDE**2].max() < 1e-4
+    assert np.quantile(apart, 0.99) < 0.01
+    assert apart.max() < 0.25
     odd = np.zeros(shape, np.bool_)
+    order, starts = shapes._slabs(corners[:, :, 0], band, shape[0])
     scan.crossings(corners, order, starts, shapes.SLAB, nudge, odd)
     assert odd.sum() > 500
     assert (odd == reference.scan_inside(corners, shape, nudge)).all()

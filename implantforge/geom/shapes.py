@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 
 from implantforge.core import Array, Field, GeometryError, Grid, Mesh, Pose
 from implantforge.core.field import Form, made
-from implantforge.kernels import scan
+from implantforge.kernels import nearest, scan
 from implantforge.kernels.loft import loft_distance
 from implantforge.kernels.trilinear import trilinear, trilinear_few
 
@@ -21,6 +21,7 @@ LOFT_LIPSCHITZ = 1.15  # deep inside the foot found may not be the nearest: |f| 
 MOST_SAMPLES = 400_000_000
 SLAB = 8  # sample planes that one thread converts
 FAR_MM = 1e4  # half-spaces are bounded by a box this large, so that a box always exists
+BESIDE = 1.8  # samples from the mesh within which all triangles are asked; farther out those of the neighbours are
 FEW = 20_000  # points below which one thread reads faster than two
 
 Profile = Callable[[Array, Array], Array]
@@ -270,9 +271,8 @@ def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
         raise GeometryError(f"from_mesh: {shape} samples of {h_mm} mm; crop the mesh or raise h")
     corners = ((mesh.vertices - low) / h_mm)[mesh.faces]
     band = band_mm / h_mm
-    order, starts = _slabs(corners[:, :, 0], band, shape[0])
-    square = np.full(shape, band * band, np.float32)
-    scan.near_distances(corners, order, starts, SLAB, band, square)
+    order, starts = _slabs(corners[:, :, 0], min(band, BESIDE), shape[0])
+    square = _squares(corners, order, starts, band, shape)  # type: ignore[arg-type]
     inside = np.zeros(shape, np.bool_)
     scan.crossings(corners, order, starts, SLAB, np.array([1.7e-5, 2.9e-5]), inside)
     values = np.sqrt(square, out=square)
@@ -282,6 +282,23 @@ def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
         values[away] += np.maximum(edt.edt(away, parallel=0)[away] - 1.0, 0.0)
     values *= np.where(inside, np.float32(-h_mm), np.float32(h_mm))
     return from_samples(Grid(Pose(origin_mm=low), np.full(3, h_mm), shape), values)  # type: ignore[arg-type]
+
+
+def _squares(
+    corners: Array, order: NDArray[np.int64], starts: NDArray[np.int64], band: float, shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Squared distances in samples (i,j,k), at most band^2: exact within BESIDE; beyond, of the triangles that are
+    nearest to the samples around, 1 in 100 of which is second nearest by more than 0.01 sample."""
+    beside = min(band, BESIDE)
+    owner, square = np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32)
+    nearest.seed(corners, order, starts, SLAB, beside, owner, square)
+    # a ring of samples at a time, and twice more so that each has asked all around it
+    rings = int(np.ceil((band - beside) / 0.9)) if band > beside else 0
+    for ring in range(rings + 2 if rings else 0):
+        last = owner, square
+        owner, square = np.empty_like(owner), np.empty_like(square)
+        nearest.spread(corners, ring < rings, *last, owner, square)
+    return np.minimum(square, np.float32(band * band), out=square)
 
 
 def _slabs(x: Array, band: float, planes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
