@@ -453,3 +453,27 @@ def elastic_forces(u: Array, share: Array, strain: Array, lam: float, mu: float)
             energy += float((stress * gradient).sum())
             np.add.at(out, (slice(None), *nodes), stress @ slope.T)
     return out, energy
+
+
+def crossing_distance(values: Array) -> Array:
+    """Distance (steps) from each sample to the nearest point where a grid line changes sign."""
+    points = []
+    for axis in range(3):
+        a, b = np.moveaxis(values, axis, 0)[:-1], np.moveaxis(values, axis, 0)[1:]
+        for at in np.argwhere((a < 0) != (b < 0)):
+            part = a[tuple(at)] / (a[tuple(at)] - b[tuple(at)])
+            point = at.astype(float)
+            point[0] += part
+            points.append(np.insert(point[1:], axis, point[0]))
+    samples = np.indices(values.shape).reshape(3, -1).T
+    return np.sqrt(((samples[:, None] - np.array(points)) ** 2).sum(axis=2).min(axis=1)).reshape(values.shape)
+
+
+def painted_balls(balls: Array, away: Array, slack: float) -> Array:
+    """Diameter of the largest ball (n,4) that covers each sample of {away > 0}, at least twice its distance."""
+    out = np.maximum(2.0 * away, 0.0)
+    samples = np.moveaxis(np.indices(away.shape), 0, -1)
+    for ball in balls.astype(float):
+        covered = ((samples - ball[:3]) ** 2).sum(axis=-1) <= (ball[3] + slack) ** 2
+        out[covered] = np.maximum(out[covered], 2 * ball[3])
+    return np.where(away > 0, out, 0.0)

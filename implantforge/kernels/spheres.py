@@ -168,38 +168,33 @@ def _read(field, side, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _uphill(field, side, i, j, k, way):  # type: ignore[no-untyped-def]
-    """way (3,) = unit direction in which side times field rises, by the steeper side along each axis."""
+def _peak(field, side, i, j, k, way):  # type: ignore[no-untyped-def]
+    """Steps from a sample uphill to the ridge of side times field, which falls beyond it as it rose; way (3,) = uphill.
+
+    On the ridge itself uphill is read off one side: two steps away along the axis on which the field changes most.
+    """
     here = side * field[i, j, k]
     ni, nj, nk = field.shape
-    total = 0.0
+    x, y, z, most = float(i), float(j), float(k), -1.0
     for axis in range(3):
         a, b, c = (axis == 0), (axis == 1), (axis == 2)
         up = side * field[min(i + a, ni - 1), min(j + b, nj - 1), min(k + c, nk - 1)] - here
         down = side * field[max(i - a, 0), max(j - b, 0), max(k - c, 0)] - here
         # on a ridge both sides fall: the side away from it falls by the whole slope
-        way[axis] = up if abs(up) > abs(down) else -down
-        total += way[axis] * way[axis]
-    total = np.sqrt(total)
+        slope = up if abs(up) > abs(down) else -down
+        if abs(slope) > most:
+            most = abs(slope)
+            back = 2.0 if slope > 0 else -2.0
+            x, y, z = i - back * a, j - back * b, k - back * c
+    e = 0.75
+    way[0] = _read(field, side, x + e, y, z) - _read(field, side, x - e, y, z)
+    way[1] = _read(field, side, x, y + e, z) - _read(field, side, x, y - e, z)
+    way[2] = _read(field, side, x, y, z + e) - _read(field, side, x, y, z - e)
+    steep = max(np.sqrt(way[0] ** 2 + way[1] ** 2 + way[2] ** 2), 1e-6)
     for axis in range(3):
-        way[axis] = way[axis] / total if total > 1e-6 else 0.0
-
-
-@helper
-def _peak(field, side, i, j, k, way):  # type: ignore[no-untyped-def]
-    """Steps uphill from a sample to the ridge of side times field, which falls beyond it as it rose."""
-    _uphill(field, side, i, j, k, way)
-    # the direction is better read where it does not turn, a little downhill
-    x, y, z = i - 1.5 * way[0], j - 1.5 * way[1], k - 1.5 * way[2]
-    a = _read(field, side, x + 1, y, z) - _read(field, side, x - 1, y, z)
-    b = _read(field, side, x, y + 1, z) - _read(field, side, x, y - 1, z)
-    c = _read(field, side, x, y, z + 1) - _read(field, side, x, y, z - 1)
-    steep = np.sqrt(a * a + b * b + c * c)
-    if steep > 0.5 and a * way[0] + b * way[1] + c * way[2] > 0.7 * steep:
-        way[0], way[1], way[2] = a / steep, b / steep, c / steep
-    reach = 2.0
-    ahead = _read(field, side, i + reach * way[0], j + reach * way[1], k + reach * way[2])
-    return 0.5 * (ahead - side * field[i, j, k] + reach)
+        way[axis] /= steep
+    ahead = _read(field, side, i + 2 * way[0], j + 2 * way[1], k + 2 * way[2])
+    return 0.5 * (ahead - here + 2)
 
 
 @parallel_kernel

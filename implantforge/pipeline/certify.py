@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from implantforge.core import Design, Field, GeometryError, Mesh
 from implantforge.geom import measure, meshing
 from implantforge.geom.inside import container
+from implantforge.pipeline import porosity
 from implantforge.stages import lattice
 from implantforge.stages.lattice import SolvedLattice
 
@@ -33,7 +34,8 @@ def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dic
     mesh = _apart(mesh)
     holds = container(mesh)
     made = Field(lambda p: np.where(holds(p), -1.0, 1.0), field.bounds, np.inf)
-    return mesh, certificate(design, made, solved, h_mm) | {f"trimmed_{key}": value for key, value in trimmed.items()}
+    found = certificate(design, made, solved, h_mm) | {f"trimmed_{key}": value for key, value in trimmed.items()}
+    return mesh, found | {"porous": porosity.certified(design, made, solved)}
 
 
 def _apart(mesh: Mesh) -> Mesh:

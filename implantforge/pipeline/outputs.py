@@ -99,6 +99,7 @@ def _write_part(run: Run, recipe: Recipe, made: Made, manifest: dict[str, Any]) 
         "machine": recipe.build.machine,
     }
     manifest["machined"] = made.envelope["machined"].value
+    manifest["porous"] = made.part["certificate"].value.get("porous", {})
 
 
 def write_report(run: Run, manifest: Mapping[str, Any], report: ReportWriter) -> None:

@@ -33,7 +33,7 @@ from implantforge.pipeline import cache, certify, doubts, imaging, resources
 from implantforge.pipeline.cache import Result
 from implantforge.pipeline.recipe import MeshParams, Recipe
 from implantforge.stages import anatomy as bone_anatomy
-from implantforge.stages import dicom, phantoms, printability, segment, surface
+from implantforge.stages import dicom, phantoms, porous, printability, segment, surface
 from implantforge.stages import orient as orienting
 
 ENVELOPE_H_MM = 0.6
@@ -235,6 +235,7 @@ def verify(
         *implants.get(implant).checks(person, fit, design, mesh, params),
         *printability.checks(mesh, standing, printer, found),
         *metal_near(person.labels, shape["mesh"]),
+        *porous.checks(certificate.get("porous", {}).get("values", {})),
     )
     metrics = {
         **printability.waste(

@@ -51,7 +51,7 @@ def thumbnail(mesh: Mesh, size: int = 384) -> bytes:
 
 def _content(run: RunFolder) -> dict[str, Any]:
     """Everything the page prints, by name."""
-    from implantforge.report import tables, words
+    from implantforge.report import porous, tables, words
 
     side = str(run.manifest.get("side") or run.fit.get("side") or "")
     implant = str(run.manifest.get("implant") or run.fit.get("implant") or "implant")
@@ -87,6 +87,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "files": tables.files(run),
         "inputs": tables.inputs(run),
         "versions": tables.versions(run),
+        "porous": porous.content(run.manifest.get("porous")),
         "missing": dict(run.missing),
         "build": (run.manifest.get("part") or {}).get("build_direction"),
         "number": words.number,
