@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +55,14 @@ def region(part: str) -> Callable[[Any, Any, Any], Any]:
     return shell if part == "cup" else block
 
 
-def dense(part: str, h: float) -> tuple[NDArray[np.float32], NDArray]:
+def dense(
+    part: str, h: float, within: Callable[[Any, Any, Any], Any] | None = None
+) -> tuple[NDArray[np.float32], NDArray]:
     """The field at every sample of the box, plane by plane, and where sample (0,0,0) stands."""
     low, high = (np.array(c, float) for c in BOXES[part])
     origin = low - SHIFT * h
     x, y, z = (np.arange(a, b + 2 * h, h).astype(np.float32) for a, b in zip(origin, high))
-    w, within = np.float32(2 * np.pi / CELL), region(part)
+    w, within = np.float32(2 * np.pi / CELL), within or region(part)
     sx, cx, sy, cy = np.sin(w * x), np.cos(w * x), np.sin(w * y)[:, None], np.cos(w * y)[:, None]
     sz, cz = np.sin(w * z), np.cos(w * z)
     scale, level = np.float32(1 / w), np.float32(LEVEL)
@@ -112,15 +116,62 @@ def ours(part: str, h: float) -> Meshed:
 
 
 def true_wall(part: str, h: float) -> Meshed:
-    """What a build makes: walls by distance. The table of the cell is made anew."""
+    """What a build makes: walls by distance."""
     lattice.surfaces.table.cache_clear()
     lattice.filling._scaled.cache_clear()
     return triangles(wall_field(part), h)
 
 
+@lru_cache(maxsize=1)
+def given_mesh() -> Mesh:
+    """The outside of the cup as a file would bring it: a half ball of 200,000 triangles."""
+    ball = shapes.sphere((0, 0, 0), 30) & shapes.half_space((0, 0, 0), (0, 0, -1))
+    return polygonise(replace(ball, bounds=np.array(BOXES["cup"], float)), 0.33)
+
+
+def mesh_ours(part: str, h: float) -> Meshed:
+    """A coat of 3 mm under that mesh, distances of samples 0.5 mm apart included."""
+    depth = shapes.from_mesh(given_mesh(), SDF_H, 3.6)
+    coat = (depth - depth.offset(-3.0)) & level_cell(part).offset(LEVEL * CELL / (2 * np.pi))
+    return triangles(replace(coat, bounds=np.array(BOXES["cup"], float)), h)
+
+
+def mesh_peer(part: str, h: float) -> Meshed:
+    """libigl's signed distance at samples 0.5 mm apart, read between by scipy, then VTK."""
+    igl, pyvista = optional("igl"), optional("pyvista")
+    mesh = given_mesh()
+    values, origin = dense("cup", h, lambda x, y, z: np.float32(-1))
+    low = np.array(BOXES["cup"][0]) - 1.0
+    count = np.ceil((np.array(BOXES["cup"][1]) + 1.0 - low) / SDF_H).astype(int) + 1
+    at = np.indices(count).reshape(3, -1).T * SDF_H + low
+    coarse = igl.signed_distance(at, mesh.vertices, mesh.faces.astype(np.int64))[0].reshape(count).astype(np.float32)
+    for i in range(len(values)):
+        depth = plane_between(coarse, (origin - low) / SDF_H, h / SDF_H, i, values.shape)
+        np.maximum(values[i], np.maximum(depth, -3.0 - depth), out=values[i])
+    image = pyvista.ImageData(dimensions=values.shape[::-1], spacing=(h, h, h), origin=origin[::-1])
+    image.point_data["f"] = values.ravel()
+    found = image.contour([0.0], scalars="f", method="flying_edges", compute_normals=False, compute_scalars=False)
+    return found.points[:, ::-1], found.regular_faces[:, ::-1]
+
+
+def plane_between(coarse: NDArray, start: NDArray, step: float, i: int, shape: tuple[int, ...]) -> NDArray:
+    """Plane i of coarse samples read linearly on the fine grid."""
+
+    def places(axis: int, n: int) -> tuple[NDArray, NDArray]:
+        at = np.clip(start[axis] + step * np.arange(n), 0, coarse.shape[axis] - 1.001)
+        return at.astype(int), (at - at.astype(int)).astype(np.float32)
+
+    (a, x), (b, y), (c, z) = places(0, i + 1), places(1, shape[1]), places(2, shape[2])
+    plane = coarse[a[-1]] * (1 - x[-1]) + coarse[a[-1] + 1] * x[-1]
+    rows = plane[b] * (1 - y[:, None]) + plane[b + 1] * y[:, None]
+    return rows[:, c] * (1 - z) + rows[:, c + 1] * z
+
+
+SDF_H = 0.5
 METHODS: dict[str, Callable[[str, float], Meshed]] = {
     "numpy + VTK flying edges": flying_edges, "numpy + scikit-image": marching_cubes,
     "manifold3d level_set": level_set, "implantforge": ours, "implantforge true wall": true_wall,
+    "mesh: libigl + VTK flying edges": mesh_peer, "mesh: implantforge": mesh_ours,
 }  # fmt: skip
 
 
@@ -192,7 +243,12 @@ def figures(part: str, method: str) -> dict[str, Any]:
     """Figures of one method, run in this process up to five times: the median seconds, and those of all threads
     together."""
     work = METHODS[method]
-    work("bead", H)
+    if method.startswith("mesh:"):
+        if part != "cup":
+            raise NotImplementedError("the mesh is the cup's")
+        given_mesh()
+    if "libigl" not in method:  # which compiles nothing
+        work("bead", 10 * H)
     found: list[Meshed] = []
     seconds: list[float] = []
     processor: list[float] = []
