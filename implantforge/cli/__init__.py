@@ -27,7 +27,7 @@ VERBS = {
     "inspect": ("reading", "series found in a CT, and whether each can be used"),
     "segment": ("imaging", "label the bones of a CT"),
     "mesh": ("imaging", "one sub-voxel surface per bone of a CT"),
-    "landmarks": ("reading", "landmarks, frames and measures of bone meshes"),
+    "landmarks": ("measuring", "landmarks, frames and measures of bone meshes"),
     "lattice": ("filling", "fill any closed mesh, or its outer layer, with a lattice"),
     "view": ("reading", "look at a run in 3D"),
     "sample": ("reading", "write a synthetic patient as DICOM with its truth"),

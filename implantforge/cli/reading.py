@@ -1,4 +1,4 @@
-"""inspect, landmarks, view, sample."""
+"""inspect, view, sample; and mesh files for other verbs."""
 
 from __future__ import annotations
 
@@ -43,47 +43,9 @@ def inspect_(ct: Path, as_json: bool) -> int:
     return OK if usable else REFUSED
 
 
-@click.command("landmarks")
-@click.argument("meshes", nargs=-1, required=True, metavar="NAME=MESH...")
-@click.option("--out", type=click.Path(path_type=Path), metavar="X.mrk.json", help="Slicer markups, or plain .json")
-@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
-def landmarks_(meshes: tuple[str, ...], out: Path | None, as_json: bool) -> int:
-    """Landmarks (mm), frames and measures of bone meshes, e.g. femur_left=f.stl; STL, PLY or OBJ in LPS mm."""
-    from implantforge.pipeline import outputs
-    from implantforge.pipeline.run import json_text
-    from implantforge.stages import anatomy, export
-
-    found = {}
-    for word in meshes:
-        name, equals, file = word.partition("=")
-        if not equals:
-            raise InputError(f"landmarks: {word} must look like femur_left=f.stl")
-        if name not in anatomy.KNOWN:
-            raise InputError(f"landmarks: {name} cannot be measured (can: {', '.join(anatomy.KNOWN)})")
-        found[name] = anatomy.examine(name, read_mesh(Path(file)))
-    pages = {name: outputs.anatomy_json(page) for name, page in found.items()}
-    if out is not None and out.name.endswith(".mrk.json"):
-        marks = {f"{name}.{key}": mark for name, page in found.items() for key, mark in page.landmarks.items()}
-        export.write_markups(out, marks)
-    elif out is not None:
-        out.write_text(json_text(pages), encoding="utf-8")
-    if as_json:
-        put_json(pages)
-        return OK
-    for name, page in pages.items():
-        click.echo(name)
-        for key, mark in page["landmarks"].items():
-            x, y, z = mark["at_mm"]
-            click.echo(f"  {key:<28} {x:9.2f} {y:9.2f} {z:9.2f} mm  +-{mark['sigma_mm']:.2f}")
-        for key, value in page["measures"].items():
-            click.echo(f"  {key:<28} {value:9.2f}")
-        for key, reason in page["refused"].items():
-            click.echo(f"  {key:<28} refused: {reason}")
-    return OK
-
-
 def read_mesh(path: Path) -> Any:
-    """A Mesh from STL, PLY or OBJ with equal vertices joined; InputError when it is no mesh or hardly in mm."""
+    """A Mesh in LPS mm from STL, PLY or OBJ with equal vertices joined. A file that says SPACE=RAS, as Slicer writes them, is
+    turned; one that says nothing is taken as LPS. InputError when it is no mesh or hardly in mm."""
     import numpy as np
     import trimesh
 
@@ -96,7 +58,8 @@ def read_mesh(path: Path) -> Any:
     try:
         loaded: Any = trimesh.load(path, force="mesh", process=False)
         loaded.merge_vertices(merge_tex=True, merge_norm=True)
-        mesh = Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces))
+        turn = np.array([-1.0, -1.0, 1.0]) if b"SPACE=RAS" in path.open("rb").read(2000) else np.ones(3)
+        mesh = Mesh(np.asarray(loaded.vertices) * turn, np.asarray(loaded.faces))
     except Exception as error:
         raise InputError(f"mesh: {path.name} cannot be read ({type(error).__name__})") from error
     if not len(mesh.faces):

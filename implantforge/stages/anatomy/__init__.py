@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from implantforge.core import Anatomy, Mesh, Volume
+from collections.abc import Mapping
 
-__all__ = ["KNOWN", "examine"]
+from implantforge.core import Anatomy, Array, Mesh, Volume
 
-KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right")
+__all__ = ["KNOWN", "examine", "examine_all"]
+
+KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right", "skull")
 """Bones that can be measured."""
 
 
-def examine(name: str, mesh: Mesh, volume: Volume | None = None) -> Anatomy:
+def examine(
+    name: str, mesh: Mesh, volume: Volume | None = None, corrections: Mapping[str, Array] | None = None
+) -> Anatomy:
     """Anatomy of one bone by its TotalSegmentator name; with the CT also the marrow canal, which no surface shows.
 
-    InputError when the mesh is hardly in mm; AnatomyError when the bone is not what its name says, or not one of KNOWN.
+    corrections: landmarks (label -> LPS mm) that replace ours before the canal is measured; labels of other bones are
+    left alone. InputError when the mesh is hardly in mm; AnatomyError when the bone is not what its name says, or not one
+    of KNOWN.
     """
     from implantforge.core import AnatomyError
-    from implantforge.stages.anatomy import canal, femur, hip, tibia
+    from implantforge.stages.anatomy import canal, corrected, femur, hip, skull, tibia
 
     if name not in KNOWN:
         raise AnatomyError(f"{name}: cannot be measured yet (can: {', '.join(KNOWN)})")
+    if name == "skull":
+        return skull.measure(mesh)
     kind = {"femur": femur, "hip": hip, "tibia": tibia}[name.partition("_")[0]]
     found = kind.measure(mesh, "left" if name.endswith("left") else "right")
+    mine = {label: at for label, at in (corrections or {}).items() if label.startswith(f"{name}.")}
+    found = corrected.apply({name: found}, mine)[name]
     if volume is None or "lesser_trochanter" not in found.landmarks:
         return found
     return canal.with_canal(found, canal.cavity(volume, mesh, found))
+
+
+def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | None = None) -> dict[str, Anatomy]:
+    """Anatomy of several bones of one patient in one frame: hip bones share their anterior pelvic plane, femur and tibia
+    their hka_deg. corrections as Slicer labels `bone.landmark` (of one bone alone also `landmark`) in LPS mm."""
+    from implantforge.stages.anatomy import corrected, lines
+
+    found = {name: examine(name, mesh) for name, mesh in meshes.items()}
+    return lines.paired(corrected.apply(found, corrections or {}))

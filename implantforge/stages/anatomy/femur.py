@@ -135,8 +135,7 @@ def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None
         neck, base = found
         seen.add("neck_center", neck, 0.7, "Cerveri2010-smallest-sections")
         seen.measures["neck_shaft_angle_deg"] = angle(head - neck, -up)
-        seen.measures["_neck_base"] = 0.0
-        seen.frames["_base"] = Pose(np.eye(3), base)
+        seen.add("neck_base", base, 1.5, "section-a-quarter-wider-than-the-neck")
     seen.measures["offset_mm"] = float(np.linalg.norm(np.cross(head - at, up)))
     seen.measures["shaft_axis_seen_pct"] = 100.0 * own
     seen.measures["shaft_length_below_head_mm"] = float(((head - seen.mesh.vertices) @ up).max())
@@ -159,7 +158,11 @@ def _neck(mesh: Mesh, center: Array, radius: float, outward: Array) -> tuple[Arr
         weight = np.exp(-0.5 * ((area / area.min() - 1.0) / 0.04) ** 2)
         middle = weight @ points / weight.sum()
         wide = np.flatnonzero((area > 1.25 * area.min()) & (np.arange(len(area)) > area.argmin()))
-        base = points[wide[0]] if len(wide) else points[-1]
+        base = points[-1]
+        if len(wide):
+            one, other = wide[0] - 1, wide[0]
+            share = (1.25 * area.min() - area[one]) / max(area[other] - area[one], 1e-9)
+            base = points[one] + share * (points[other] - points[one])
         new = (center - middle) / np.linalg.norm(center - middle)
         turn = angle(new, outward)
         outward = new
@@ -205,12 +208,13 @@ def _whole(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
     if small is not None:
         foot = at + ((small - at) @ shaft - 15.0 * seen.match.scale) * shaft
         ring = loop_around(seen.mesh, foot, shaft)
-        seen.measures["anteversion_deg"] = version(foot if ring is None else ring.centroid_mm)
+        seen.add("shaft_below_trochanter", foot if ring is None else ring.centroid_mm, 1.0, "section-centroid")
+        seen.measures["anteversion_deg"] = version(seen.landmarks["shaft_below_trochanter"].at_mm)
     else:
         seen.refused["anteversion_deg"] = f"lesser_trochanter: {seen.refused['lesser_trochanter']}"
-    base = seen.frames.get("_base")
+    base = seen.at("neck_base")
     if base is not None:
-        seen.measures["version_lee_deg"] = version(base.origin_mm)
+        seen.measures["version_lee_deg"] = version(base)
     epi = seen.landmarks["lateral_epicondyle"].at_mm - seen.landmarks["medial_epicondyle"].at_mm
     seen.measures["epicondylar_to_condylar_deg"] = float(np.degrees(np.arctan2(epi @ -front, epi @ lateral)))
     low = (seen.at("distal_medial_condyle"), seen.at("distal_lateral_condyle"))
@@ -222,8 +226,6 @@ def _whole(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
 
 def _frames(seen: Seen, axis: tuple[Array, Array, float]) -> None:
     """`shaft`: x toward the head (of a distal piece: medial), z up. `isb`: Wu 2002, origin at the head."""
-    seen.frames.pop("_base", None)
-    seen.measures.pop("_neck_base", None)
     at, up, _ = axis
     head, knee = seen.at("head_center"), seen.at("knee_center")
     medial = seen.way(np.array([-1.0, 0.0, 0.0])) if head is None else head - at

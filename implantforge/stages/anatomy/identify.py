@@ -13,6 +13,11 @@ from implantforge.stages.anatomy.seen import Seen
 POINTS = 12000
 LONGEST_MM = 650.0
 SHORTEST_MM = {"femur": 60.0, "tibia": 60.0, "hip": 60.0, "fibula": 60.0, "patella": 15.0, "sacrum": 40.0}
+COVERED = 0.6
+"""A tibia fused with its fibula follows a tibia over 0.7 of its surface."""
+LIMIT_MM = 1.5
+DOUBT_MM = 1.3
+"""Real bones lie 0.6-1.3 mm RMS (at a grown patient's size) from the shape that the model bends to them, tibias 1.6-2.5 mm\nfrom a femur's; above it other bones are tried."""
 _UNITS = (("metres", 1000.0), ("inches", 25.4), ("centimetres", 10.0))
 
 
@@ -28,7 +33,7 @@ def one(mesh: Mesh, name: str) -> Seen:
     cloud = register.sample(body, POINTS)
     ranked = register.best(cloud, (kind,))
     if not ranked:
-        raise AnatomyError(f"{name}: not a {kind}: {_other(cloud, kind, None)}")
+        raise AnatomyError(f"{name}: not a {kind}: its proportions are of another bone{_other(cloud, kind, None)}")
     match = register.refined(ranked[0], cloud)
     _judge(match, ranked, cloud, name)
     return Seen(name, side, body, cloud, match)
@@ -49,13 +54,17 @@ def _units(mesh: Mesh, kind: str, name: str) -> None:
 def _judge(match: Match, ranked: list[Match], cloud: Cloud, name: str) -> None:
     kind, _, side = name.partition("_")
     relative = match.residual_mm / match.scale
-    if match.covered < 0.85 or relative > 2.2:
+    if match.covered < COVERED or relative > LIMIT_MM:
         raise AnatomyError(
             f"{name}: not a {kind} as far as the shape shows: {100 * match.covered:.0f} % of the surface follows one "
-            f"(85 % needed) with {relative:.1f} mm RMS (limit 2.2){_other(cloud, kind, match)}"
+            f"({100 * COVERED:.0f} % needed) with {relative:.2f} mm RMS (limit {LIMIT_MM}){_other(cloud, kind, match)}"
         )
-    if not 0.25 < match.scale < 1.45:
-        raise AnatomyError(f"{name}: {match.scale:.2f} times the size of a grown {kind} (0.25-1.45): are the units mm?")
+    if relative > DOUBT_MM or match.covered < 0.93:
+        other = _other(cloud, kind, match)
+        if other:
+            raise AnatomyError(f"{name}: not a {kind} as far as the shape shows: {relative:.1f} mm RMS from one{other}")
+    if not 0.25 < match.scale < 1.4:
+        raise AnatomyError(f"{name}: {match.scale:.2f} times the size of a grown {kind} (0.25-1.4): are the units mm?")
     found = "right" if match.mirrored else "left"
     if side in ("left", "right") and found != side:
         raise AnatomyError(

@@ -293,12 +293,12 @@ def refined(match: Match, cloud: Cloud) -> Match:
     tree = cKDTree(mine.points)
     match = _bent(match, mine.every(1500), 12, (3.0, 1.5), 99)
     match = _bent(match, mine, 6, (1.5, 1.5), 99)
-    if match.covered > 0.5 and len(match.atlas.modes):
-        match = _warped(match, mine, tree)
-    return judged(match, mine, tree)
+    # judged before the warp: what follows any surface says nothing of which bone it is
+    match = judged(match, mine.every(3000), tree)
+    return _warped(match, mine) if match.covered > 0.5 else match
 
 
-def _warped(match: Match, cloud: Cloud, tree: cKDTree) -> Match:
+def _warped(match: Match, cloud: Cloud) -> Match:
     """What the modes leave over: the gaps to the surface, smoothed over 15 mm of the bone, a few times."""
     atlas = match.atlas
     near = _spread(atlas)

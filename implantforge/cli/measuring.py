@@ -1,0 +1,78 @@
+"""landmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from implantforge.cli import OK, put_json
+from implantforge.cli.reading import read_mesh
+from implantforge.core.errors import InputError
+
+
+@click.command("landmarks")
+@click.argument("meshes", nargs=-1, required=True, metavar="NAME=MESH...")
+@click.option("--out", type=click.Path(path_type=Path), metavar="X.mrk.json", help="Slicer markups, or plain .json")
+@click.option("--landmarks", "given", type=click.Path(path_type=Path), metavar="X.mrk.json",
+              help="corrected markups: they replace the program's, marked as corrected by hand")  # fmt: skip
+@click.option("--picture", type=click.Path(path_type=Path), metavar="X.png", help="bones with landmarks, axes and angles")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
+def landmarks_(meshes: tuple[str, ...], out: Path | None, given: Path | None, picture: Path | None, as_json: bool) -> int:
+    """Landmarks (mm), frames and measures (mm, deg) of bone meshes, e.g. femur_left=f.stl hip_left=h.stl.
+
+    STL, PLY or OBJ in mm, LPS unless the file itself says SPACE=RAS; any pose. NAME: femur, hip or tibia with _left or
+    _right, or skull. Bone, side and way up are read from the shape: what contradicts NAME is refused.
+    """
+    from implantforge.pipeline import outputs
+    from implantforge.pipeline.run import json_text
+    from implantforge.stages import anatomy, export
+    from implantforge.stages.anatomy import corrected, lines
+
+    bones = _meshes(meshes, anatomy.KNOWN)
+    found = anatomy.examine_all(bones, corrected.read_markups(given) if given is not None else None)
+    pages = {name: outputs.anatomy_json(page) for name, page in found.items()}
+    for name, measures in lines.legs(found).items():
+        pages[name] = {"landmarks": {}, "frames": {}, "measures": measures, "refused": {}}
+    if out is not None and out.name.endswith(".mrk.json"):
+        export.write_markups(out, {f"{name}.{key}": mark for name, page in found.items()
+                                   for key, mark in page.landmarks.items()})  # fmt: skip
+    elif out is not None:
+        out.write_text(json_text(pages), encoding="utf-8")
+    if picture is not None:
+        from implantforge.report import bones as pictures
+
+        picture.write_bytes(pictures.measured(bones, found))
+    if as_json:
+        put_json(pages)
+        return OK
+    for name, page in pages.items():
+        _tell(name, page)
+    return OK
+
+
+def _meshes(words: tuple[str, ...], known: tuple[str, ...]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for word in words:
+        name, equals, file = word.partition("=")
+        if not equals:
+            raise InputError(f"landmarks: {word} must look like femur_left=f.stl")
+        if name not in known:
+            raise InputError(f"landmarks: {name} cannot be measured (can: {', '.join(known)})")
+        if name in out:
+            raise InputError(f"landmarks: {name} is given twice")
+        out[name] = read_mesh(Path(file))
+    return out
+
+
+def _tell(name: str, page: dict[str, Any]) -> None:
+    click.echo(name)
+    for key, mark in page["landmarks"].items():
+        x, y, z = mark["at_mm"]
+        hand = "  corrected by hand" if "by hand" in mark["method"] else ""
+        click.echo(f"  {key:<28} {x:9.2f} {y:9.2f} {z:9.2f} mm  +-{mark['sigma_mm']:.2f}{hand}")
+    for key, value in page["measures"].items():
+        click.echo(f"  {key:<36} {value:9.2f}")
+    for key, reason in page["refused"].items():
+        click.echo(f"  {key:<28} refused: {reason}")
