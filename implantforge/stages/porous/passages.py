@@ -50,8 +50,10 @@ def reached(space: Mask, start: Mask) -> Mask:
 
 def throats(away: Samples, side: int, within: float = 0.1) -> Array:
     """Diameter (steps) of the largest sphere that passes from face to face of {side away > 0}, along each axis; 0 where
-    there is no way. Bisected to `within` steps. Centres stand on samples, beside the middle of the way, which hides 0 to 1.4 steps of
-    the diameter: half a step is added, good to 0.9.
+    there is no way. Bisected to `within` steps.
+
+    Centres stand on samples, beside the middle of the way, which hides 0 to 1.4 steps of the diameter: half a step is
+    added, good to 0.9.
     """
     low, high = np.zeros(3), np.full(3, side * float(away.max() if side > 0 else away.min()))
     known: dict[float, list[bool]] = {}
