@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from implantforge.core import Field, GeometryError, Mesh, Pose
 from implantforge.geom import measure, program, shapes
 from implantforge.geom.meshing import polygonise
+from implantforge.kernels import tpms
 
 
 def test_sphere_converges_at_second_order() -> None:
@@ -93,6 +94,7 @@ DIGEST = """
 import hashlib, numpy as np
 from implantforge.geom import shapes
 from implantforge.geom.meshing import polygonise
+from implantforge.kernels import tpms
 m = polygonise(shapes.torus((0,0,0),(1,2,3),6.0,2.0) | shapes.sphere((0,0,0),5.0), 0.2)
 print(hashlib.sha256(m.vertices.tobytes() + m.faces.tobytes()).hexdigest())
 """
@@ -162,3 +164,57 @@ def test_refuses_ramps_that_do_not_rise_and_frames_without_size() -> None:
         ball.ramp(np.array([0.0, 0.0]), np.array([1.0, 2.0]))
     with pytest.raises(GeometryError, match="positive"):
         ball.cylindrical(Pose(), 0.0, ball.bounds, 1.0)
+
+
+def _drawn(seed: int) -> tuple[Field, float]:
+    """A family, cell, thickness, grade, placement and shape at random, and h."""
+    rng = np.random.default_rng(seed)
+    kind, cell = str(rng.choice(["gyroid", "diamond", "primitive", "iwp", "tile"])), float(rng.uniform(1.2, 2.5))
+    centre = rng.uniform(-60, 60, 3)
+    shape = [
+        shapes.sphere(centre, 4.0),
+        shapes.box(centre, rng.uniform(4, 8, 3)),
+        shapes.torus(centre, rng.normal(size=3), 3.5, 1.5),
+        shapes.frustum(centre, centre + (2, 3, 5), 3.5, 1.5),
+        shapes.smooth_union(shapes.sphere(centre, 3.0), shapes.capsule(centre, centre + (3, 2, 3), 2.0), 1.0),
+    ][rng.integers(5)]
+    shape = shape - shape.offset(-float(rng.uniform(0.8, 2.0))) if rng.random() < 0.5 else shape
+    if kind == "tile":
+        values = ndimage.gaussian_filter(rng.normal(size=(20, 24, 16)), 1.5, mode="wrap")
+        cells = shapes.periodic(0.3 * values / values.std(), cell * np.array([2.0, 2.4, 1.6]), shape.bounds)
+    else:
+        at = np.indices((32,) * 3).reshape(3, -1).T * (cell / 32)
+        level = np.empty(len(at))
+        tpms.tpms_level(["gyroid", "diamond", "primitive", "iwp"].index(kind), cell, at, level)
+        cells = shapes.periodic((level * cell / 8).reshape((32,) * 3), np.full(3, cell), shape.bounds)
+    if rng.random() < 0.4:
+        pose = Pose(Rotation.random(random_state=seed).as_matrix(), centre + rng.normal(size=3))
+        turn = cell * int(rng.integers(4, 9)) / (2 * np.pi)
+        cells = (cells.cylindrical if rng.random() < 0.5 else cells.spherical)(pose, turn, shape.bounds, 0.5)
+    wall = np.sort(rng.uniform(0.04, 0.5, 2)) * cell / 3
+    sheet = cells - cells.scaled(-1.0) if rng.random() < 0.6 else cells
+    graded = sheet.plus(shape.ramp(np.array([-3.0, 0.0]), -wall))
+    return graded & shape, float(rng.uniform(0.08, 0.25))
+
+
+def _sound(seed: int) -> None:
+    field, h = _drawn(seed)
+    try:
+        mesh = polygonise(field, h)
+    except GeometryError as error:
+        assert "no surface" in str(error)
+        return
+    assert measure.bad_edges(mesh) == 0
+    assert mesh.volume_mm3 > 0
+    assert measure.manifold_status(mesh) == "NoError"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_lattice_closes(seed: int) -> None:
+    _sound(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12, 212))
+def test_two_hundred_lattices_close(seed: int) -> None:
+    _sound(seed)
