@@ -99,7 +99,10 @@ class Sockets:
     param_names = ("side",)
 
     def track_socket_from_head_mm(self, side: str) -> float:
-        hip, femur = anatomy.examine(f"hip_{side}", real("Hip", side)), anatomy.examine(f"femur_{side}", real("Femur", side))
+        hip, femur = (
+            anatomy.examine(f"hip_{side}", real("Hip", side)),
+            anatomy.examine(f"femur_{side}", real("Femur", side)),
+        )
         return float(np.linalg.norm(hip.at("acetabulum_center") - femur.at("head_center")))
 
 
@@ -157,7 +160,9 @@ def drawn(count: int, seed: int = 0, say: bool = False) -> dict[str, float]:
         _compare(bone, found, errors, wrong, _say if say else lambda *_: None, label)
     out = {f"{name}_{at}": float(np.percentile(values, q)) for name, values in errors.items()
            for at, q in (("median", 50), ("p95", 95), ("worst", 100))}  # fmt: skip
-    return out | {name: float(value) for name, value in wrong.items()} | {"bones": float(count), "spoiled": float(spoiled)}
+    return (
+        out | {name: float(value) for name, value in wrong.items()} | {"bones": float(count), "spoiled": float(spoiled)}
+    )
 
 
 def _say(say: bool, text: str) -> None:
@@ -165,7 +170,9 @@ def _say(say: bool, text: str) -> None:
         print(text, flush=True)
 
 
-def _compare(bone: Any, found: Any, errors: dict[str, list[float]], wrong: dict[str, int], say: Any, label: str) -> None:
+def _compare(
+    bone: Any, found: Any, errors: dict[str, list[float]], wrong: dict[str, int], say: Any, label: str
+) -> None:
     marks = found.landmarks
     if "head_center" in marks:
         errors["head"].append(float(np.linalg.norm(marks["head_center"].at_mm - bone.points["head_center"])))
@@ -229,8 +236,8 @@ class Speed:
     repeat = 3
 
     def setup(self) -> None:
-        self.bones = {f"{kind.lower()}_{side}": real(kind, side)
-                      for kind, side in (("Femur", "left"), ("Tibia", "left"), ("Hip", "left"), ("Hip", "right"))}  # fmt: skip
+        bones = (("Femur", "left"), ("Tibia", "left"), ("Hip", "left"), ("Hip", "right"))
+        self.bones = {f"{kind.lower()}_{side}": real(kind, side) for kind, side in bones}
         for name, mesh in self.bones.items():
             anatomy.examine(name, mesh)
 

@@ -99,7 +99,11 @@ def spoiled(rng: np.random.Generator) -> tuple[str, Mesh, str]:
     given = draw(rng)
     name: Any = f"femur_{given.side}"
     if how == "other side":
-        return f"{how}: {given.part} {given.share:.2f}", given.mesh, "femur_left" if given.side == "right" else "femur_right"
+        return (
+            f"{how}: {given.part} {given.share:.2f}",
+            given.mesh,
+            "femur_left" if given.side == "right" else "femur_right",
+        )
     if how == "shaft only":
         whole = draw(rng, part="whole")
         height = whole.mesh.vertices @ whole.up

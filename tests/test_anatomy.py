@@ -41,7 +41,9 @@ def test_a_whole_femur_in_any_pose(femur, measured):
                        ("posterior_medial_condyle", "posterior_lateral_condyle")):  # fmt: skip
         assert angle(marks_[other].at_mm - marks_[one].at_mm, femur.points[other] - femur.points[one]) < 1.0
     assert measured.frames["shaft"].rotation[:, 2] @ femur.up > 0.95
-    assert {"anteversion_deg", "version_lee_deg", "neck_shaft_angle_deg", "length_mm", "offset_mm"} <= set(measured.measures)
+    assert {"anteversion_deg", "version_lee_deg", "neck_shaft_angle_deg", "length_mm", "offset_mm"} <= set(
+        measured.measures
+    )
     assert all(mark.sigma_mm > 0 for mark in marks_.values())
     isb = measured.frames["isb"]
     assert np.allclose(isb.origin_mm, marks_["head_center"].at_mm)
@@ -181,8 +183,8 @@ def test_corrections_replace_ours(femur, measured, tmp_path):
 
 def test_remeasuring_from_landmarks_agrees(measured):
     """A correction of nothing but a thousandth leaves every measure where it was."""
-    again = corrected.apply({"femur_left": measured},
-                            {"femur_left.head_center": measured.at("head_center") + [0.011, 0, 0]})["femur_left"]  # fmt: skip
+    nudged = {"femur_left.head_center": measured.at("head_center") + [0.011, 0, 0]}
+    again = corrected.apply({"femur_left": measured}, nudged)["femur_left"]
     for name, value in measured.measures.items():
         assert again.measures[name] == pytest.approx(value, abs=0.1), name
 
@@ -240,7 +242,9 @@ def test_raters(shared_data):
     """Real bones: the left femur and both hip bones of a subject against five raters."""
     folder = shared_data / "meshes" / "vsd_z027"
     femur_ = anatomy.examine("femur_left", read(folder / "Femur_L.stl"))
-    hips = anatomy.examine_all({f"hip_{side}": read(folder / f"Hip_{side[0].upper()}.stl") for side in ("left", "right")})
+    hips = anatomy.examine_all(
+        {f"hip_{side}": read(folder / f"Hip_{side[0].upper()}.stl") for side in ("left", "right")}
+    )
     assert "app" in hips["hip_left"].frames and "app" not in hips["hip_left"].refused
     assert np.linalg.norm(femur_.at("head_center") - hips["hip_left"].at("acetabulum_center")) < 1.0
     names = {"Lesser Trochanter (LT)": "lesser_trochanter", "Lateral Epicondyle (LEC)": "lateral_epicondyle",

@@ -17,9 +17,13 @@ from implantforge.core.errors import InputError
 @click.option("--out", type=click.Path(path_type=Path), metavar="X.mrk.json", help="Slicer markups, or plain .json")
 @click.option("--landmarks", "given", type=click.Path(path_type=Path), metavar="X.mrk.json",
               help="corrected markups: they replace the program's, marked as corrected by hand")  # fmt: skip
-@click.option("--picture", type=click.Path(path_type=Path), metavar="X.png", help="bones with landmarks, axes and angles")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), metavar="X.png", help="bones with landmarks, axes and angles"
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
-def landmarks_(meshes: tuple[str, ...], out: Path | None, given: Path | None, picture: Path | None, as_json: bool) -> int:
+def landmarks_(
+    meshes: tuple[str, ...], out: Path | None, given: Path | None, picture: Path | None, as_json: bool
+) -> int:
     """Landmarks (mm), frames and measures (mm, deg) of bone meshes, e.g. femur_left=f.stl hip_left=h.stl.
 
     STL, PLY or OBJ in mm, LPS unless the file itself says SPACE=RAS; any pose. NAME: femur, hip or tibia with _left or

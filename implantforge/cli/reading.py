@@ -44,8 +44,10 @@ def inspect_(ct: Path, as_json: bool) -> int:
 
 
 def read_mesh(path: Path) -> Any:
-    """A Mesh in LPS mm from STL, PLY or OBJ with equal vertices joined. A file that says SPACE=RAS, as Slicer writes them, is
-    turned; one that says nothing is taken as LPS. InputError when it is no mesh or hardly in mm."""
+    """A Mesh in LPS mm from STL, PLY or OBJ with equal vertices joined; InputError when it is no mesh or hardly in mm.
+
+    A file that says SPACE=RAS, as Slicer writes it, is turned; one that says nothing is taken as LPS.
+    """
     import numpy as np
     import trimesh
 

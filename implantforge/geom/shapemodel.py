@@ -168,9 +168,7 @@ def load(coarser: int = 1) -> tuple[ShapeModel, dict[str, tuple[csr_matrix, NDAr
     try:
         root = files("musculoskeletal.models")
     except ModuleNotFoundError as error:
-        raise InputError(
-            "the lower-limb shape model is missing: pip install musculoskeletal-models"
-        ) from error
+        raise InputError("the lower-limb shape model is missing: pip install musculoskeletal-models") from error
     with (root / "shape_models" / "LLP26_rigid.pc").open("rb") as stream:
         model = ShapeModel(stream)
     atlas = {name: json.loads((root / "atlas_meshes" / f"{name}.mesh").read_text("utf-8")) for name in _ATLASES}

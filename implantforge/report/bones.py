@@ -112,7 +112,9 @@ def _table(found: Mapping[str, Anatomy], height: int) -> Image.Image:
                 canvas.write(image, (340, y), f"{page.measures[key]:.1f} {unit}", size=14, anchor="rm", halo=None)
                 y += 20
         if page.refused:
-            canvas.write(image, (20, y), f"refused: {len(page.refused)}", size=13, anchor="lm", halo=None, ink=(120, 120, 120))
+            canvas.write(
+                image, (20, y), f"refused: {len(page.refused)}", size=13, anchor="lm", halo=None, ink=(120, 120, 120)
+            )
             y += 20
         y += 8
     return image

@@ -1,4 +1,4 @@
-"""One bone of the lower-limb shape model: mean, modes of its own shape without pose and size, and fragments to start from."""
+"""One bone of the lower-limb shape model: mean, modes of its own shape without pose and size, fragments to start from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import vstack
 from scipy.spatial import cKDTree
 
-from implantforge.core import Array, Mesh
+from implantforge.core import Array
 from implantforge.geom import shapemodel
 
 LONG = ("femur", "tibia", "fibula")
@@ -56,10 +56,6 @@ class Atlas:
         """A landmark (3,) for weights in standard deviations."""
         mean, modes = self.marks[name]
         return mean + weights @ modes
-
-    def nearest(self, at_mm: Array) -> int:
-        """Vertex of the mean nearest to a point given in the model's own coordinates."""
-        return int(self.tree.query(np.asarray(at_mm, float) - self.origin)[1])
 
 
 def vertex_normals(vertices: Array, faces: NDArray[np.int32]) -> tuple[Array, Array]:
@@ -109,7 +105,9 @@ def mean(name: str, coarser: int = 2) -> Atlas:
     normals, area = vertex_normals(vertices, faces)
     origin = area @ vertices / area.sum()
     vertices = vertices - origin
-    return Atlas(name, vertices, faces, np.zeros((0, len(vertices), 3)), normals, area, origin, cKDTree(vertices), (), {})
+    return Atlas(
+        name, vertices, faces, np.zeros((0, len(vertices), 3)), normals, area, origin, cKDTree(vertices), (), {}
+    )
 
 
 def bending(still: Atlas, points: Mapping[str, tuple[str, int]]) -> Atlas:
@@ -122,8 +120,11 @@ def bending(still: Atlas, points: Mapping[str, tuple[str, int]]) -> Atlas:
     rows = vstack([fine[MODEL_NAME[bone]][0][vertex] for bone, vertex in points.values()]) if points else None
     count = len(points)
     at = np.asarray(rows @ model.mean) - still.origin if rows is not None else np.zeros((0, 3))
-    apart = np.stack([np.asarray(rows @ mode) * sd for mode, sd in zip(model.modes, model.sd)]) if rows is not None else (
-        np.zeros((len(raw), 0, 3)))
+    apart = (
+        np.stack([np.asarray(rows @ mode) * sd for mode, sd in zip(model.modes, model.sd)])
+        if rows is not None
+        else (np.zeros((len(raw), 0, 3)))
+    )
     basis, upper = np.linalg.qr(_rigid(still.mean))
     share = (raw.reshape(len(raw), -1) @ basis) @ np.linalg.inv(upper).T
     flat = raw.reshape(len(raw), -1) - share @ _rigid(still.mean).T

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from implantforge.core import Anatomy, AnatomyError, Array, Field, Grid, Landmark, Mesh, Pose, Volume
 from implantforge.geom.inside import inside
 from implantforge.geom.shapes import from_samples
-from implantforge.stages.anatomy.sphere import vertex_normals
+from implantforge.stages.anatomy.atlas import vertex_normals
 
 SPACING_MM = 0.5
 CURVE = ("height_above_lesser_trochanter_mm", "x_mm", "y_mm", "z_mm", "width_ml_mm", "width_ap_mm", "area_mm2")
@@ -74,7 +74,7 @@ def _depth(mesh: Mesh, grid: Grid) -> NDArray[np.float32]:
     coarse = Grid(grid.pose, grid.spacing_mm * ratio, shape)
     points = coarse.to_patient(np.indices(shape).reshape(3, -1).T.astype(float))
     limit_mm = 7.0
-    normals, _ = vertex_normals(mesh)
+    normals, _ = vertex_normals(mesh.vertices, mesh.faces)
     far, nearest = cKDTree(mesh.vertices).query(points, distance_upper_bound=limit_mm, workers=2)
     close = far < limit_mm
     across = np.full(len(points), limit_mm)

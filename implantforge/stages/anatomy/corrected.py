@@ -84,8 +84,10 @@ def _replaced(page: Anatomy, name: str, at: Array) -> Anatomy:
         if gap < 0.01:
             return page
         if gap > FAR_MM:
-            raise InputError(f"landmarks: {page.bone}.{name} was moved by {gap:.0f} mm ({FAR_MM:.0f} at most): another bone, "
-                             "or RAS taken for LPS?")  # fmt: skip
+            raise InputError(
+                f"landmarks: {page.bone}.{name} was moved by {gap:.0f} mm ({FAR_MM:.0f} at most): "
+                "another bone, or RAS taken for LPS?"
+            )
     marks = {**page.landmarks, name: Landmark(name, at, SIGMA_MM, METHOD)}
     return replace(page, landmarks=marks, refused={key: why for key, why in page.refused.items() if key != name})
 

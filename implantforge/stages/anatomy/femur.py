@@ -40,13 +40,18 @@ def of(seen: Seen) -> Anatomy:
     for name in ("greater_trochanter", "lesser_trochanter", *CONDYLES):
         seen.carry(name, SIGMA_MM[name])
     if head is None and not any(name in seen.landmarks for name in CONDYLES):
-        raise AnatomyError(f"{seen.bone}: neither the head nor the condyles are on this surface; {seen.refused['head_center']}")
+        raise AnatomyError(
+            f"{seen.bone}: neither the head nor the condyles are on this surface; {seen.refused['head_center']}"
+        )
     axis = _shaft(seen)
     if head is not None:
         _proximal(seen, head, axis)
     _distal(seen)
     if head is not None:
         _whole(seen, head, axis)
+    else:
+        needs = ("length_mm", "anteversion_deg", "version_lee_deg")
+        seen.refused |= dict.fromkeys(needs, f"head_center: {seen.refused['head_center']}")
     _frames(seen, axis)
     seen.refused |= dict.fromkeys(CANAL, "the marrow canal shows in a CT only")
     return Anatomy(seen.bone, side, seen.landmarks, seen.frames, seen.measures, {}, seen.refused)
@@ -231,7 +236,9 @@ def _frames(seen: Seen, axis: tuple[Array, Array, float]) -> None:
     medial = seen.way(np.array([-1.0, 0.0, 0.0])) if head is None else head - at
     medial = medial - (medial @ up) * up
     if head is not None and np.linalg.norm(medial) < 8.0 * min(seen.match.scale, 1.0):
-        raise AnatomyError(f"{seen.bone}: the head lies {np.linalg.norm(medial):.0f} mm from the shaft axis (8 mm needed)")
+        raise AnatomyError(
+            f"{seen.bone}: the head lies {np.linalg.norm(medial):.0f} mm from the shaft axis (8 mm needed)"
+        )
     medial /= np.linalg.norm(medial)
     seen.frames["shaft"] = Pose(np.stack([medial, np.cross(up, medial), up], axis=1), at)
     if head is None or knee is None:

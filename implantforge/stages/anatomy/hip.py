@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from implantforge.core import Anatomy, AnatomyError, Array, Landmark, Mesh, Pose, Side
+from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
 from implantforge.stages.anatomy import identify
 from implantforge.stages.anatomy.marks import ball
 from implantforge.stages.anatomy.seen import Seen
@@ -171,8 +171,3 @@ def paired(found: Mapping[str, Anatomy]) -> dict[str, Anatomy]:
                 measures |= angles(frames["acetabulum"].rotation[:, 2], frame, page.side)
         out[page.bone] = Anatomy(page.bone, page.side, page.landmarks, frames, measures, page.curves, refused)
     return out
-
-
-def mark(found: Anatomy, name: str) -> Landmark | None:
-    """A landmark, or None when it was refused."""
-    return found.landmarks.get(name)

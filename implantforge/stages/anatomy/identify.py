@@ -17,7 +17,8 @@ COVERED = 0.6
 """A tibia fused with its fibula follows a tibia over 0.7 of its surface."""
 LIMIT_MM = 1.5
 DOUBT_MM = 1.3
-"""Real bones lie 0.6-1.3 mm RMS (at a grown patient's size) from the shape that the model bends to them, tibias 1.6-2.5 mm\nfrom a femur's; above it other bones are tried."""
+"""Real bones lie 0.6-1.3 mm RMS (at a grown patient's size) from the shape that the model bends to them, tibias 1.6-2.5 mm
+from a femur's; above it other bones are tried."""
 _UNITS = (("metres", 1000.0), ("inches", 25.4), ("centimetres", 10.0))
 
 
@@ -47,7 +48,8 @@ def _units(mesh: Mesh, kind: str, name: str) -> None:
     guess = [word for word, mm in _UNITS if low <= size * mm <= LONGEST_MM]
     hint = f"; in {guess[0]} it would be {size * dict(_UNITS)[guess[0]]:.0f} mm" if guess else ""
     raise InputError(
-        f"{name}: {size:.4g} from corner to corner, a {kind} measures {low:.0f}-{LONGEST_MM:.0f} mm{hint}: save the mesh in mm"
+        f"{name}: {size:.4g} from corner to corner, a {kind} measures {low:.0f}-{LONGEST_MM:.0f} mm{hint}: "
+        "save the mesh in mm"
     )
 
 
@@ -68,8 +70,8 @@ def _judge(match: Match, ranked: list[Match], cloud: Cloud, name: str) -> None:
     found = "right" if match.mirrored else "left"
     if side in ("left", "right") and found != side:
         raise AnatomyError(
-            f"{name}: this is the bone of the other side, or mirrored: as a {found} {kind} it lies {match.score:.1f} from the "
-            f"shape, as a {side} one {_score(ranked, side)}"
+            f"{name}: this is the bone of the other side, or mirrored: as a {found} {kind} it lies {match.score:.1f} from "
+            f"the shape, as a {side} one {_score(ranked, side)}"
         )
 
 

@@ -10,8 +10,11 @@ import numpy as np
 from implantforge.core import Anatomy, Array, Landmark, Pose
 from implantforge.stages.anatomy import hip
 
-_MIDDLES = {"knee_center": ("medial_epicondyle", "lateral_epicondyle"), "ankle_center": ("medial_malleolus", "lateral_malleolus"),
-            "plateau_center": ("medial_plateau", "lateral_plateau")}  # fmt: skip
+_MIDDLES = {
+    "knee_center": ("medial_epicondyle", "lateral_epicondyle"),
+    "ankle_center": ("medial_malleolus", "lateral_malleolus"),
+    "plateau_center": ("medial_plateau", "lateral_plateau"),
+}
 
 
 def anew(page: Anatomy, moved: set[str]) -> Anatomy:

@@ -87,7 +87,7 @@ def _across(up: Array, behind: Array) -> tuple[Array, Array, Array]:
 def _femur(atlas: Atlas) -> Marks:
     v = atlas.mean
     slope = v @ np.array([-1.0, 0.0, 1.0])
-    head, radius, zone = _articular(atlas, slope > slope.max() - 20.0, 1.0)
+    head, _, zone = _articular(atlas, slope > slope.max() - 20.0, 1.0)
     low = v[:, 2].min()
     knee = v[v[:, 2] < low + 40.0].mean(axis=0)
     x, y, z = _across(head - knee, np.array([0.0, 1.0, 0.0]))
@@ -144,7 +144,9 @@ def _hip(atlas: Atlas, guess: Array) -> Marks:
     vertex = {
         "asis": asis,
         # the crest's outer end: the upper, front, outer corner of the body of the pubis
-        "pubic_tubercle": _pick((height < 10.0) & (inner > 15.0) & (inner < 40.0) & (ahead > 20.0), ahead + 0.5 * height + 0.5 * aside),
+        "pubic_tubercle": _pick(
+            (height < 10.0) & (inner > 15.0) & (inner < 40.0) & (ahead > 20.0), ahead + 0.5 * height + 0.5 * aside
+        ),
         "psis": psis,
         "ischial_spine": _pick((np.abs(height + 8.0) < 22.0) & (ahead < -15.0), -ahead - aside),
         "aiis": _pick((height > 21.0) & (height < 36.0) & (aside < 30.0), ahead),

@@ -115,7 +115,9 @@ def sample(mesh: Mesh, count: int) -> Cloud:
     share = np.stack([1 - r1, r1 * (1 - r2), r1 * r2], axis=1)
     corner = mesh.faces[face]
     # corners in the order of the edges they face: a mirrored or renumbered triangle is sampled at the same place
-    edge = np.linalg.norm(mesh.vertices[np.roll(corner, -1, axis=1)] - mesh.vertices[np.roll(corner, 1, axis=1)], axis=2)
+    edge = np.linalg.norm(
+        mesh.vertices[np.roll(corner, -1, axis=1)] - mesh.vertices[np.roll(corner, 1, axis=1)], axis=2
+    )
     corner = np.take_along_axis(corner, np.argsort(np.round(edge, 9), axis=1, kind="stable"), axis=1)
     points = np.einsum("ij,ijk->ik", share, mesh.vertices[corner])
     n = np.einsum("ij,ijk->ik", share, normals[corner])
@@ -153,8 +155,8 @@ def _rotation(w: Array) -> Array:
 
 
 def _step(match: Match, cloud: Cloud, shape: Array, normals: Array, tree: cKDTree, band: float, bend: int,
-          noise: float) -> tuple[Match, float]:  # fmt: skip
-    """One Gauss-Newton step of distances to tangent planes; how far the surface moved, mm."""
+          noise: float) -> Match:  # fmt: skip
+    """One Gauss-Newton step of distances to tangent planes."""
     y = (cloud.points - match.shift) @ match.rotation / match.scale
     ny = cloud.normals @ match.rotation
     near = tree.query(y)[1]
@@ -183,7 +185,7 @@ def _step(match: Match, cloud: Cloud, shape: Array, normals: Array, tree: cKDTre
     # scale of y falls when the bone's own scale grows
     right[6] = -(jacobian[:, 6] * weight * scale) @ residual + pull[6] * -1.0
     delta = np.linalg.solve(left, right)
-    return _moved(match, delta, bend), float(np.abs(jacobian @ delta)[weight > 0.1].max(initial=0.0))
+    return _moved(match, delta, bend)
 
 
 def _moved(match: Match, delta: Array, bend: int) -> Match:
@@ -202,7 +204,7 @@ def _moved(match: Match, delta: Array, bend: int) -> Match:
 def _rigid(match: Match, cloud: Cloud, steps: int, bands: tuple[float, float]) -> Match:
     atlas = match.atlas
     for band in np.geomspace(*bands, steps):
-        match, _ = _step(match, cloud, atlas.mean, atlas.normals, atlas.tree, band, 0, 2.0)
+        match = _step(match, cloud, atlas.mean, atlas.normals, atlas.tree, band, 0, 2.0)
     return match
 
 
@@ -211,7 +213,7 @@ def _bent(match: Match, cloud: Cloud, steps: int, bands: tuple[float, float], be
     for band in np.geomspace(*bands, steps):
         shape = match.model_shape()
         normals, _ = vertex_normals(shape, match.atlas.faces)
-        match, moved = _step(match, cloud, shape, normals, cKDTree(shape), band, bend, 1.0)
+        match = _step(match, cloud, shape, normals, cKDTree(shape), band, bend, 1.0)
     return match
 
 
@@ -242,7 +244,7 @@ def judged(match: Match, cloud: Cloud, tree: cKDTree) -> Match:
 
 def _window(cloud: Cloud, laid: Array) -> NDArray[np.bool_]:
     """Vertices within the length of the surface along its own longest axis: beyond it the bone may be cut off."""
-    centre, axes, spread = spread_of(cloud.points, np.ones(len(cloud.points)))
+    centre, axes, _ = spread_of(cloud.points, np.ones(len(cloud.points)))
     along = (cloud.points - centre) @ axes[:, 0]
     height = (laid - centre) @ axes[:, 0]
     edge = 0.03 * np.ptp(along)
@@ -310,12 +312,12 @@ def _warped(match: Match, cloud: Cloud) -> Match:
     for _ in range(8):
         shape = base + warp
         normals, _ = vertex_normals(shape, atlas.faces)
-        far, at = body.query(shape, k=3)
+        at = body.query(shape, k=3)[1]
         gap = y[at] - shape[:, None]
         along = np.einsum("ikj,ij->ik", gap, normals)
         aside = np.maximum((gap**2).sum(axis=2) - along**2, 0.0)
         agree = np.einsum("ikj,ij->ik", ny[at], normals)
-        weight = (np.maximum(agree - 0.5, 0.0) * np.exp(-0.5 * aside / 4.0**2) * (np.abs(along) < 12.0) + 1e-9)
+        weight = np.maximum(agree - 0.5, 0.0) * np.exp(-0.5 * aside / 4.0**2) * (np.abs(along) < 12.0) + 1e-9
         step = (weight * along).sum(axis=1) / weight.sum(axis=1)
         sure = weight.max(axis=1) * atlas.area
         total = near @ sure

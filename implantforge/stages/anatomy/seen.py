@@ -1,4 +1,4 @@
-"""A registered bone: its landmarks carried to the surface that was given, or refused where that surface does not show them."""
+"""A registered bone: its landmarks carried to the surface that was given, or refused where it does not show them."""
 
 from __future__ import annotations
 

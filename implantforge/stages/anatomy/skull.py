@@ -10,7 +10,7 @@ from implantforge.stages.anatomy import register
 from implantforge.stages.anatomy.atlas import spread_of
 
 RMS_LIMIT_MM = 3.0
-"""Halves further apart than this are no skull's: sound skulls stay within 1-2 mm, with a defect in one half the rest does."""
+"""Halves further apart than this are no skull's; a defect in one half does not count, the better half of the gaps does."""
 FRANKFORT = "the ear canals' upper rims and the orbits' lower rims are not found on this surface"
 
 
@@ -34,8 +34,8 @@ def measure(mesh: Mesh) -> Anatomy:
     normal, at, rms, share = _fine(cloud, tree, *found[0][:2])
     if rms > RMS_LIMIT_MM or share < 0.5:
         raise AnatomyError(
-            f"skull: no plane of symmetry: the best leaves {rms:.1f} mm RMS (limit {RMS_LIMIT_MM}) and {100 * share:.0f} % of the "
-            "surface within 3 mm (50 % needed)"
+            f"skull: no plane of symmetry: the best leaves {rms:.1f} mm RMS (limit {RMS_LIMIT_MM}) and "
+            f"{100 * share:.0f} % of the surface within 3 mm (50 % needed)"
         )
     flat = cloud.points - np.outer((cloud.points - at) @ normal, normal)
     _, inplane, _ = spread_of(flat, np.ones(len(flat)))
@@ -87,9 +87,35 @@ def _wobble(middle: Array) -> Array:
 
 
 def _fine(cloud: register.Cloud, tree: cKDTree, normal: Array, at: Array) -> tuple[Array, Array, float, float]:
-    normal, at, _ = _settled(cloud, tree, cloud, normal, at, 60)
+    normal, at, _ = _settled(cloud, tree, cloud, normal, at, 30)
+    for _ in range(40):
+        normal, at, turn = _slid(cloud, tree, normal, at)
+        if turn < 1e-7:
+            break
     image = _mirrored(cloud.points, normal, at)
     far, near = tree.query(image)
     plane = np.abs(np.einsum("ij,ij->i", image - cloud.points[near], cloud.normals[near]))
     half = np.sort(plane)[: len(plane) // 2]
     return normal, at, float(np.sqrt(np.mean(half**2))), float((np.minimum(plane, far) < 3.0).mean())
+
+
+def _slid(cloud: register.Cloud, tree: cKDTree, normal: Array, at: Array) -> tuple[Array, Array, float]:
+    """One Gauss-Newton step of the plane on distances to tangent planes, and how far it turned (rad): surfaces that slide on
+    themselves do not hold it back."""
+    image = _mirrored(cloud.points, normal, at)
+    far, near = tree.query(image)
+    n = cloud.normals[near]
+    gap = np.einsum("ij,ij->i", image - cloud.points[near], n)
+    own = cloud.normals - 2.0 * np.outer(cloud.normals @ normal, normal)
+    agree = np.einsum("ij,ij->i", own, n).clip(0, 1)
+    scale = max(2.0 * float(np.median(np.abs(gap))), 0.5)
+    weight = agree**2 / (1.0 + (gap / scale) ** 2) ** 2 * (far < 15.0)
+    e, f = np.linalg.svd(normal[None])[2][1:]
+    away = cloud.points - at
+    depth = away @ normal
+    columns = [-2.0 * ((away @ way) * (n @ normal) + depth * (n @ way)) for way in (e, f)] + [2.0 * (n @ normal)]
+    jacobian = np.stack(columns, axis=1)
+    left = (jacobian * weight[:, None]).T @ jacobian + 1e-9 * np.eye(3)
+    step = -np.linalg.solve(left, (jacobian * weight[:, None]).T @ gap)
+    new = normal + step[0] * e + step[1] * f
+    return new / np.linalg.norm(new), at + step[2] * normal, float(np.hypot(step[0], step[1]))

@@ -1,4 +1,4 @@
-"""A tibia: plateau, slope, tuberosity, Akagi's line, malleoli; the fibula's tip from the fibula, or as the model expects it."""
+"""A tibia: plateau, slope, tuberosity, Akagi's line, malleoli; the fibula's tip where it is fused, else a guess."""
 
 from __future__ import annotations
 
@@ -69,7 +69,11 @@ def _flat(seen: Seen, zone: Array) -> tuple[Array, Array, float]:
     across = np.eye(3) - np.outer(up, up)
     gap = np.sqrt(((points[:, None] @ across - (zone @ across)[None]) ** 2).sum(axis=2).min(axis=1))
     height = np.abs((points - middle) @ up)
-    weight = ((6.0 - gap) / 5.0).clip(0, 1) * ((cloud.normals @ up - 0.6) / 0.3).clip(0, 1) * ((10.0 - height) / 3.0).clip(0, 1)
+    weight = (
+        ((6.0 - gap) / 5.0).clip(0, 1)
+        * ((cloud.normals @ up - 0.6) / 0.3).clip(0, 1)
+        * ((10.0 - height) / 3.0).clip(0, 1)
+    )
     if weight.sum() <= 0:
         return middle, up, float("inf")
     at = weight @ points / weight.sum()
