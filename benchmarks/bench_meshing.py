@@ -13,6 +13,7 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from implantforge.core import Field, Lattice, Mesh
+from implantforge.core import Field, Lattice, Mesh, Pose
 from implantforge.core.field import Form
 from implantforge.geom import measure, shapes
-from implantforge.geom.meshing import polygonise, triangles
+from implantforge.geom.meshing import polygonise, surface, triangles
 from implantforge.kernels.tpms import tpms_level
-from implantforge.stages import lattice
+from implantforge.stages import export, lattice
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from run import added_mb
@@ -319,6 +320,44 @@ class Peers:
 
     def track_triangles(self, found: dict[str, dict[str, Any]], part: str, method: str) -> float:
         return float(self.row["triangles"])
+
+
+def graded_coat() -> Field:
+    """20 cm3 between half balls of 31 and 27.25 mm, walls growing from 0.17 to 0.27 mm (by the mean gradient) inward."""
+    ball = shapes.sphere((0, 0, 0), 31)
+    whole = (ball - shapes.sphere((0, 0, 0), 27.25)) & shapes.half_space((0, 0, 0), (0, 0, -1))
+    sheet = level_cell("cup").plus(ball.ramp(np.array([-3.5, -0.5]), np.array([-0.27, -0.17])))
+    return replace(whole & sheet, bounds=np.array([[-31.0, -31.0, 0.0], [31.0, 31.0, 31.0]]))
+
+
+class Streamed:
+    """That coat to a file, made layer by layer: seconds and what is added to memory."""
+
+    params = (("stl", "3mf"), (0.1, 0.05))
+    param_names = ("kind", "h_mm")
+    timeout = 1800
+    repeat = 1
+
+    def setup(self, kind: str, h_mm: float) -> None:
+        self.room = tempfile.TemporaryDirectory()
+        self.work(kind, 1.0)
+
+    def work(self, kind: str, h_mm: float) -> int:
+        found, path = surface(graded_coat(), h_mm), Path(self.room.name) / f"coat.{kind}"
+        if kind == "stl":
+            export.stream_stl(path, found)
+        else:
+            export.stream_3mf(path, found, Pose(), {})
+        return found.face_count
+
+    def time_stream(self, kind: str, h_mm: float) -> None:
+        self.work(kind, h_mm)
+
+    def peakmem_stream(self, kind: str, h_mm: float) -> None:
+        self.work(kind, h_mm)
+
+    def track_triangles(self, kind: str, h_mm: float) -> int:
+        return self.work(kind, h_mm)
 
 
 class Sphere:
