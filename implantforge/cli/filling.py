@@ -83,7 +83,7 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
     options = filling.Options(**{name: given[name] for name in filling.Options.__dataclass_fields__ if name in given})
     with Progress(quiet) as progress:
         made = filling.fill(shape, noun, options, region=given["region"], volumes=_fields(given["fields"]),
-                            on_stage=progress)  # fmt: skip
+                            beams=beams is not None, on_stage=progress)  # fmt: skip
         if beams is not None:
             filling.write_beams(beams, made)
         filling.write_part(out, made)

@@ -59,15 +59,19 @@ def fill(
     *,
     region: str | None = None,
     volumes: Mapping[str, Path] | None = None,
+    beams: bool = False,
     on_stage: OnStage = lambda name, stage: None,
 ) -> Filled:
-    """The shape of a file, filled. region is a box `x0,y0,z0,x1,y1,z1` in mm or a second closed mesh.
+    """The shape of a file, filled. region is a box `x0,y0,z0,x1,y1,z1` in mm or a second closed mesh; beams says
+    that struts are wanted one by one.
 
     InputError for files that cannot be used, GeometryError for lattices that cannot be.
     """
     limit = printability.machine(options.machine).rules.min_wall_mm if options.machine else 0.0
     metal = printability.material(options.material)
-    lattice.form_of(asked)
+    if beams and lattice.form_of(asked) != "strut":
+        raise InputError(f"lattice: {asked.kind} {lattice.form_of(asked)} has no struts to write as beams")
+    lattice.solve(asked)  # what cannot be is refused before the work
     with _timed("read", on_stage):
         body = read_shape(shape, options.unit, asked.cell_mm)
         sources = {name: _volume(path) for name, path in (volumes or {}).items()}

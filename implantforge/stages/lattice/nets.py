@@ -167,7 +167,9 @@ def field(net: Net, cell_mm: float) -> Field:
         net_distance(rows, starts, items, low, bin_mm, shape, reach, np.ascontiguousarray(p, np.float64), out)
         return out
 
-    steep = 1.0 + float((np.abs(rows[:, 7] - rows[:, 6]) / np.linalg.norm(rows[:, 3:6] - rows[:, :3], axis=1)).max())
+    steep = 1.0 + float(
+        (np.abs(rows[:, 7] - rows[:, 6]) / np.maximum(np.linalg.norm(rows[:, 3:6] - rows[:, :3], axis=1), 1e-9)).max()
+    )
     bounds = np.array([net.joints.min(axis=0) - most, net.joints.max(axis=0) + most])
     return Field(evaluate, bounds, min(steep, 1.5))
 

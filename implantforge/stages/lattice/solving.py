@@ -14,6 +14,7 @@ from implantforge.stages.lattice.families import DENSITY, FAMILIES, KINDS, forms
 from implantforge.stages.lattice.rooms import median_thickness, passing
 
 ASKED = ("wall_mm", "porosity", "pore_mm")
+PORE_WITHIN = 0.03  # a median pore that is farther from the one asked is refused
 THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
 
 
@@ -145,7 +146,15 @@ def _density_of_pore(kind: str, form: str, seed: int, pore: float) -> float:
         return 0.0
     if pore < pore_median(kind, form, seed, high):
         return 1.0
-    return float(brentq(lambda d: pore_median(kind, form, seed, d) - pore, low, high, xtol=1e-3, rtol=1e-3))
+    found = float(brentq(lambda d: pore_median(kind, form, seed, round(d, 4)) - pore, low, high, xtol=1e-3, rtol=1e-3))
+    # where half of the void lies in large pores and half in small ones, the median leaps from one to the other
+    sides = [pore_median(kind, form, seed, round(found + step, 4)) for step in (-2e-3, 0.0, 2e-3)]
+    if abs(sides[1] / pore - 1) > PORE_WITHIN or (sides[0] - sides[2]) / pore > 2 * PORE_WITHIN:
+        raise GeometryError(
+            f"lattice: {kind} {form} has pores of several sizes and no median pore of {pore:.3f} cells; ask for less than "
+            f"{min(sides):.3f} or more than {max(sides):.3f} cells, or for a porosity"
+        )
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,295 @@
+"""Strut and stochastic lattices, what is asked against what comes out, refusals, grades, placements, ends of struts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from implantforge.core import Array, Field, GeometryError, Grade, InputError, Lattice
+from implantforge.geom import measure, shapes
+from implantforge.geom.meshing import polygonise
+from implantforge.kernels.struts import line_distance
+from implantforge.stages import lattice
+from implantforge.stages.lattice import coating, nets, placing, rooms, solving, spinodoid, struts
+
+# Length of the centre lines in a cell, and diameter in cells at relative density 0.1, 0.2 and 0.3: cylinders on voxels.
+TABLE = {
+    "cubic": (3.00, 0.221, 0.324, 0.413),
+    "bcc": (6.93, 0.145, 0.213, 0.267),
+    "fcc": (8.49, 0.133, 0.194, 0.247),
+    "octet": (16.97, 0.094, 0.136, 0.175),
+    "diamond": (6.93, 0.147, 0.213, 0.270),
+    "rhombic": (13.86, 0.104, 0.151, 0.193),
+    "kelvin": (8.49, 0.135, 0.198, 0.250),
+}
+VALENCE = {"cubic": {6}, "bcc": {8}, "fcc": {4, 12}, "octet": {12}, "diamond": {4}, "rhombic": {4, 8}, "kelvin": {4}}
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_struts_of_the_table(kind: str) -> None:
+    length, *widths = TABLE[kind]
+    ends = struts.lines(kind, 0).reshape(-1, 2, 3)
+    assert np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).sum() == pytest.approx(length, abs=0.01)
+    assert set(struts.valence(kind, 0)) == VALENCE[kind]
+    for density, width in zip((0.1, 0.2, 0.3), widths):
+        solved = lattice.solve(Lattice(kind, "strut", 2.0, porosity=1 - density))
+        assert solved.wall_mm / 2 == pytest.approx(width, abs=0.005)
+        again = lattice.solve(Lattice(kind, "strut", 2.0, wall_mm=solved.wall_mm))
+        assert again.porosity == pytest.approx(1 - density, abs=1e-3)
+
+
+def test_line_distance_by_slow_twin() -> None:
+    lines = np.random.default_rng(1).uniform(0, 1, (7, 6))
+    out = np.empty((5, 6, 7))
+    line_distance(lines, 0.2, 0.6, out)
+    at = np.stack(np.meshgrid(*[0.2 * np.arange(n) for n in out.shape], indexing="ij"), axis=-1).reshape(-1, 3)
+    want = np.minimum(_segments(lines, at).min(axis=0), 0.6).reshape(out.shape)
+    assert np.allclose(out, want, atol=1e-12)
+
+
+def _segments(lines: Array, at: Array) -> Array:
+    a, d = lines[:, None, :3], lines[:, None, 3:6] - lines[:, None, :3]
+    t = np.clip(((at - a) * d).sum(-1) / (d * d).sum(-1), 0, 1)
+    found: Array = np.linalg.norm(at - a - t[..., None] * d, axis=-1)
+    return found
+
+
+def test_net_distance_by_slow_twin() -> None:
+    rng = np.random.default_rng(2)
+    joints = rng.uniform(0, 6, (40, 3))
+    pairs = np.array([(a, b) for a, b in rng.integers(0, 40, (60, 2)) if a != b])
+    net = nets.Net(joints, np.full(40, 0.2), pairs)
+    at = rng.uniform(-1, 7, (4000, 3))
+    rows = np.hstack([joints[pairs[:, 0]], joints[pairs[:, 1]]])
+    want = np.minimum(_segments(rows, at).min(axis=0) - 0.2, 0.5)
+    assert np.allclose(nets.field(net, 1.5).evaluate(at), want, atol=1e-12)
+
+
+def test_voronoi_has_no_loose_end_and_a_seed() -> None:
+    assert struts.valence("voronoi", 3).min() >= 3
+    assert not np.array_equal(struts.poisson_disc(4, 0.8, 64, 0), struts.poisson_disc(4, 0.8, 64, 1))
+    seeds = struts.poisson_disc(4, 0.8, 64, 0)
+    gap = seeds[:, None] - seeds
+    gap -= 4 * np.round(gap / 4)
+    assert (np.linalg.norm(gap, axis=2) + 9 * np.eye(64)).min() >= 0.8
+
+
+def test_spinodoid_repeats_and_hangs_together() -> None:
+    f = spinodoid.waves(5)
+    assert abs(np.diff(f, axis=0)).max() > abs(f[0] - f[-1]).max() * 0.5  # no jump across the tile's face
+    for density in lattice.DENSITY["spinodoid", "network"]:
+        level = solving.cut("spinodoid", "network", 5, density)
+        assert rooms.largest_share(f < level) > 0.995
+        assert rooms.largest_share(f > level) > 0.995
+
+
+@pytest.mark.parametrize("kind", ["octet", "kelvin", "voronoi"])
+def test_fields_of_struts_have_the_asked_porosity(kind: str) -> None:
+    solved = lattice.solve(Lattice(kind, "strut", 1.5, porosity=0.7))
+    side = 6.0 if kind == "voronoi" else 1.5
+    p = np.random.default_rng(12).uniform(0, side, (300_000, 3))
+    solid = lattice.field(solved, np.array([[0.0] * 3, [side] * 3]))
+    assert np.mean(solid(p) > 0) == pytest.approx(0.7, abs=0.005)
+
+
+def _local(field: Field, low: Array, high: Array, h: float) -> tuple[Array, Array]:
+    """Masks of voxels h apart in a box, and the local thickness of the metal."""
+    axes = [np.arange(a, b, h) + part * h for a, b, part in zip(low, high, (0.37, 0.21, 0.68))]
+    p = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    mask = (field(p.reshape(-1, 3)) < 0).reshape(p.shape[:3])
+    return mask, measure.local_thickness(mask, h)
+
+
+def _median(field: Field, cell: float, h: float) -> float:
+    """Median local thickness of the metal over the cell at 0, half a cell of surroundings seen."""
+    mask, thick = _local(field, np.full(3, -0.5 * cell), np.full(3, 1.5 * cell), h)
+    inner = (slice(len(mask) // 4, -len(mask) // 4),) * 3
+    return float(np.median(thick[inner][mask[inner]]))
+
+
+def _seen(form: str, wall: float, h: float) -> float:
+    """What the same ruler reads on a lone plate or rod of this wall: voxels of a rod read short."""
+    if form == "sheet":
+        plate = shapes.half_space((0, 0, 0), (1, 2, 3))
+        body = plate.offset(wall / 2) - plate.offset(-wall / 2)
+    else:
+        body = shapes.capsule((-3, -3, -3.1), (3, 3, 3), wall / 2)
+    mask, thick = _local(body, np.full(3, -1.0), np.full(3, 1.0), h)
+    return float(np.median(thick[mask]))
+
+
+@pytest.mark.parametrize(("kind", "form"), [("gyroid", "sheet"), ("bcc", "strut"), ("kelvin", "strut")])
+def test_wall_asked_is_the_median_local_thickness(kind: str, form: str) -> None:
+    solved = lattice.solve(Lattice(kind, form, 1.5, wall_mm=0.3))  # type: ignore[arg-type]
+    assert solved.wall_mm == 0.3
+    got = _median(lattice.field(solved, np.array([[-2.0] * 3, [3.0] * 3])), 1.5, 0.03)
+    assert got == pytest.approx(_seen(form, 0.3, 0.03), rel=0.05)
+
+
+@pytest.mark.parametrize(("kind", "form"), [("gyroid", "sheet"), ("kelvin", "strut")])
+def test_pore_asked_is_the_median_local_thickness_of_the_void(kind: str, form: str) -> None:
+    cell = 2.0 if kind == "gyroid" else 1.0
+    solved = lattice.solve(Lattice(kind, form, cell, pore_mm=0.8))  # type: ignore[arg-type]
+    metal = lattice.field(solved, np.array([[-2.0] * 3, [4.0] * 3]))
+    assert _median(metal.scaled(-1.0), cell, 0.03) == pytest.approx(0.8, rel=0.05)
+    with pytest.raises(GeometryError, match="pores of several sizes"):
+        lattice.solve(Lattice("octet", "strut", 2.0, pore_mm=0.8))
+
+
+def test_refusals_say_what_can_be_had() -> None:
+    with pytest.raises(GeometryError, match=r"closes its pores; .* ask for porosity 0.25..0.95 or wall .* or pore"):
+        lattice.solve(Lattice("octet", "strut", 2.0, pore_mm=0.1))
+    with pytest.raises(GeometryError, match="falls apart"):
+        lattice.solve(Lattice("spinodoid", "network", 2.0, porosity=0.9))
+    with pytest.raises(GeometryError, match="comes as strut"):
+        lattice.solve(Lattice("octet", "sheet", 2.0, porosity=0.7))
+    with pytest.raises(GeometryError, match="give one of"):
+        lattice.solve(Lattice("octet", "strut", 2.0, porosity=0.7, pore_mm=0.5))
+    with pytest.raises(GeometryError, match="must be positive"):
+        lattice.solve(Lattice("octet", "strut", 2.0, wall_mm=float("nan")))
+    with pytest.raises(InputError, match="must look like"):
+        placing.parse_grade("wall_mm=depth:0.2")
+
+
+BOX = shapes.box((0.3, 0.2, 0.1), (6, 6, 6))
+
+
+@pytest.mark.parametrize("border", ["cap", "trim"])
+@pytest.mark.parametrize("kind", ["diamond", "voronoi"])
+def test_no_strut_ends_in_the_air(kind: str, border: str) -> None:
+    made = coating.coat(Lattice(kind, "strut", 2.0, porosity=0.75), BOX, border=border)
+    assert made.net is not None
+    assert np.bincount(made.net.struts.ravel()).min() >= 2
+    mesh, report = lattice.trim(polygonise(made.metal, 0.12))
+    assert measure.is_manifold(mesh)
+    assert report["crumbs"] == 0
+    if border == "trim":
+        # nothing is cut: round ends everywhere, so no flat facet lies on the box
+        assert (BOX(mesh.vertices) < 1e-3).all()
+
+
+def test_layer_roots_in_its_core() -> None:
+    made = coating.coat(Lattice("octet", "strut", 1.5, wall_mm=0.3), BOX, depth_mm=2.0, fillet_mm=0.2)
+    mesh, report = lattice.trim(polygonise(made.metal, 0.12))
+    assert report["crumbs"] == 0
+    assert measure.is_manifold(mesh)
+    inner = np.random.default_rng(0).uniform(-0.7, 0.9, (500, 3))
+    assert (made.metal(inner[BOX(inner) < -2.05]) < 0).all()
+    with pytest.raises(GeometryError, match="no whole cell"):
+        coating.coat(Lattice("octet", "strut", 2.5, wall_mm=0.3), BOX, depth_mm=2.0)
+    with pytest.raises(GeometryError, match="printable"):
+        coating.coat(Lattice("octet", "strut", 1.5, wall_mm=0.2), BOX, min_feature_mm=0.3)
+
+
+def test_skin_rim_and_region() -> None:
+    selected = shapes.box((0.3, 0.2, 3.1), (4, 4, 4))
+    made = coating.coat(Lattice("gyroid", "sheet", 2.0, wall_mm=0.3), BOX, selected=selected, rim_mm=0.4)
+    p = np.random.default_rng(1).uniform(-3.4, 3.8, (40_000, 3))
+    p = p[BOX(p) < -0.01]
+    outside = selected(p) > -0.38
+    assert (made.metal(p[outside]) < 0).all()
+    assert 0.4 < np.mean(made.metal(p[~outside]) > 0) < 0.7
+    skinned = coating.coat(Lattice("gyroid", "sheet", 2.0, wall_mm=0.3), BOX, skin_mm=0.5)
+    assert (skinned.metal(p[BOX(p) > -0.48]) < 0).all()
+
+
+def _wall_at(field: Field, z: float, cell: float) -> float:
+    """Median local thickness of the metal within half a cell of height z."""
+    mask, thick = _local(field, np.array([-cell, -cell, z - cell]), np.array([cell, cell, z + cell]), 0.03)
+    inner = (slice(len(mask) // 4, -len(mask) // 4),) * 3
+    return float(np.median(thick[inner][mask[inner]]))
+
+
+@pytest.mark.parametrize(("kind", "form"), [("gyroid", "sheet"), ("bcc", "strut")])
+def test_graded_wall_is_the_wall_of_its_place(kind: str, form: str) -> None:
+    tall = shapes.box((0, 0, 0), (6, 6, 14))
+    grade = Grade("wall_mm", "along", ((-6.0, 0.25), (6.0, 0.4)))
+    made = coating.coat(Lattice(kind, form, 2.0, grades=(grade,)), tall)  # type: ignore[arg-type]
+    assert made.wall_span_mm == (0.25, 0.4)
+    for z in (-4.0, 4.0):
+        wall = 0.325 + z / 80
+        assert _wall_at(made.metal, z, 2.0) == pytest.approx(_seen(form, wall, 0.03), rel=0.06)
+
+
+def test_graded_porosity_of_a_network() -> None:
+    tall = shapes.box((0, 0, 0), (6, 6, 18))
+    grade = Grade("porosity", "along", ((-6.0, 0.8), (6.0, 0.6)))
+    made = coating.coat(Lattice("gyroid", "network", 2.0, grades=(grade,)), tall)
+    rng = np.random.default_rng(3)
+    for z in (-4.0, 0.0, 4.0):
+        p = rng.uniform((-2, -2, z - 2), (2, 2, z + 2), (20_000, 3))
+        assert np.mean(made.metal(p) > 0) == pytest.approx(0.7 - z / 60, abs=0.02)
+
+
+def test_graded_cells_have_true_walls() -> None:
+    tall = shapes.box((0, 0, 0), (6, 6, 18))
+    grade = Grade("cell_mm", "along", ((-7.0, 1.4), (7.0, 2.4)))
+    made = coating.coat(Lattice("gyroid", "sheet", 2.0, wall_mm=0.3, grades=(grade,)), tall)
+    for z in (-5.0, 5.0):
+        assert _wall_at(made.metal, z, 2.0) == pytest.approx(_seen("sheet", 0.3, 0.03), rel=0.05)
+
+
+@pytest.mark.parametrize("placement", ["cylindrical", "conformal"])
+@pytest.mark.parametrize(("kind", "form"), [("gyroid", "sheet"), ("bcc", "strut")])
+def test_layers_follow_a_tube(kind: str, form: str, placement: str) -> None:
+    """Cells repeat by whole turns: the metal is the same one cell farther round, and walls are true."""
+    bar, belt = shapes.cylinder((0, 0, -15), (0, 0, 15), 8), shapes.box((0, 0, 0), (20, 20, 8))
+    asked = Lattice(kind, form, 1.5, wall_mm=0.3, placement=placement)  # type: ignore[arg-type]
+    made = coating.coat(asked, bar, depth_mm=3.0, selected=belt, border="cut")
+    tube = made.region
+    chart = placing.chart(asked, tube, bar)
+    count = round(2 * np.pi * chart.radius_mm / 1.5)
+    assert count * 1.5 == pytest.approx(2 * np.pi * chart.radius_mm)
+    p = np.random.default_rng(5).uniform((-8, -8, -2), (8, 8, 2), (20_000, 3))
+    p = p[tube(p) < -0.4]
+    turn = 2 * np.pi / count
+    around = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    assert np.mean((made.metal(p) < 0) == (made.metal(p @ around.T) < 0)) > 0.995
+    mesh, _ = lattice.trim(polygonise(made.metal, 0.25))
+    assert measure.is_manifold(mesh)
+
+
+def test_spherical_layers_and_their_refusal() -> None:
+    shell = shapes.sphere((0, 0, 0), 12) - shapes.sphere((0, 0, 0), 9)
+    belt = shapes.box((0, 0, 0), (30, 30, 8))
+    asked = Lattice("bcc", "strut", 1.5, wall_mm=0.3, placement="spherical")
+    made = coating.coat(asked, shell & belt)
+    assert made.net is not None and len(made.net.struts) > 1000
+    with pytest.raises(GeometryError, match="stretches cells"):
+        coating.coat(asked, shell)
+    with pytest.raises(GeometryError, match="no placement"):
+        coating.coat(replace(asked, placement="polar"), shell)  # type: ignore[arg-type]
+
+
+def test_chart_and_its_inverse() -> None:
+    rng = np.random.default_rng(9)
+    bar = shapes.cylinder((0, 0, -15), (0, 0, 15), 8)
+    belt = (bar - shapes.cylinder((0, 0, -9), (0, 0, 9), 4.5)) & shapes.box((0, 0, 0), (20, 20, 6))
+    p = rng.uniform((-8, -8, -3), (8, 8, 3), (900, 3))
+    p = p[belt(p) < 0]
+    grade = Grade("cell_mm", "depth", ((0.0, 1.2), (3.0, 2.0)))
+    cases: tuple[tuple[str, tuple[Grade, ...]], ...] = (("cylindrical", ()), ("spherical", ()), ("conformal", (grade,)))
+    for placement, grades in cases:
+        asked = Lattice("gyroid", "sheet", 1.5, wall_mm=0.3, placement=placement, grades=grades)  # type: ignore[arg-type]
+        chart = placing.chart(asked, belt, bar)
+        assert np.allclose(chart.place(chart.read(p)), p, atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(lattice.FAMILIES))
+def test_every_family_over_its_range(family: tuple[str, str]) -> None:
+    """Porosity within a point over the range; walls of sheets and struts by the slow twin within 5 %."""
+    kind, form = family
+    low, high = lattice.DENSITY[family]
+    side = {"voronoi": 4, "spinodoid": 4}.get(kind, 1)
+    p = np.random.default_rng(4).uniform(0, side, (400_000, 3))
+    for density in (low + 0.01, 0.5 * (low + high), high - 0.01):
+        solved = lattice.solve(Lattice(kind, form, 1.0, porosity=1 - density))  # type: ignore[arg-type]
+        solid = lattice.field(solved, np.array([[0.0] * 3, [side] * 3]))
+        assert np.mean(solid(p) > 0) == pytest.approx(1 - density, abs=0.01)
+    if form != "network" and side == 1:
+        for density in (0.15, 0.25):
+            solved = lattice.solve(Lattice(kind, form, 1.0, porosity=1 - density))  # type: ignore[arg-type]
+            h = max(solved.wall_mm / 9, 0.008)
+            got = _median(lattice.field(solved, np.array([[-1.0] * 3, [2.0] * 3])), 1.0, h)
+            assert got == pytest.approx(_seen(form, solved.wall_mm, h), rel=0.05)
