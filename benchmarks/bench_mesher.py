@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from implantforge.core import Lattice
 from implantforge.geom import meshing, program, shapes
-from implantforge.kernels import flying, polygonise, rows
+from implantforge.kernels import files, flying, polygonise, rows
 from implantforge.kernels.mc_table import case_table, edge_corners
 from implantforge.stages import lattice
 
@@ -25,8 +25,8 @@ class Mesher(_Kernel):
     difference from the twin, in the output's own unit (mm, samples, counts; near and vertices are against the field read
     plainly, in h / 4096 and mm)."""
 
-    params = (("ranges", "near", "pack_signs", "count", "edges", "faces", "vertices", "edge_points",
-               "tighten"), ("numpy", "kernel"))  # fmt: skip
+    params = (("ranges", "near", "pack_signs", "count", "edges", "faces", "vertices", "stl_rows", "vertex_lines",
+               "face_lines", "edge_points", "tighten"), ("numpy", "kernel"))  # fmt: skip
     param_names = ("kernel", "method")
     unit = "1"
     sizes = (1, 8)
@@ -120,6 +120,24 @@ class Mesher(_Kernel):
             return meshing._placed(self.plan.evaluate, self.blocks, self.words, 0, len(self.bits), self.starts[0])
 
         return plain, lambda: filled(rows.vertices, self.low.shape, *given, dtype=np.float32)
+
+    def stl_rows(self) -> tuple[Work, Work]:
+        points, faces = meshing.triangles(self.body, 0.1)
+        given = (points, points.view(np.uint16), faces, 0)
+        return (lambda: reference.stl_rows(points, faces),
+                lambda: filled(files.stl_rows, (len(faces), 25), *given, dtype=np.uint16))  # fmt: skip
+
+    def vertex_lines(self) -> tuple[Work, Work]:
+        return self.lines(0, files.vertex_lines, 64, ('<vertex x="', '" y="', '" z="', '"/>\n'))
+
+    def face_lines(self) -> tuple[Work, Work]:
+        return self.lines(1, files.face_lines, 60, ('<triangle v1="', '" v2="', '" v3="', '"/>\n'))
+
+    def lines(self, which: int, kernel: Any, width: int, words: tuple[str, str, str, str]) -> tuple[Work, Work]:
+        given = meshing.triangles(self.body, 0.1)[which]
+        plain = tuple(np.frombuffer(word.encode(), np.uint8) for word in words)
+        return (lambda: reference.mesh_lines(given, words, width),
+                lambda: filled(kernel, (len(given), width), given, plain, dtype=np.uint8))  # fmt: skip
 
     def edge_points(self) -> tuple[Work, Work]:
         given = (self.low, self.axis, 0.1, self.t)

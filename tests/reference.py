@@ -429,6 +429,24 @@ def pack_signs(values: NDArray) -> NDArray[np.int64]:
     return ((values < 0) << np.arange(16)).sum(axis=-1)
 
 
+def stl_rows(points: NDArray[np.float32], faces: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Binary STL records (m,25): normal, corners, zero."""
+    corners = points[faces]
+    wide = corners.astype(np.float64)
+    normal = np.cross(wide[:, 1] - wide[:, 0], wide[:, 2] - wide[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+    record = np.concatenate([normal.astype(np.float32), corners.reshape(-1, 9)], axis=1)
+    return np.pad(record.view(np.uint16), ((0, 0), (0, 1)))
+
+
+def mesh_lines(rows: NDArray, words: tuple[str, str, str, str], width: int) -> NDArray[np.uint8]:
+    """Lines (n,width) of a 3MF: numbers between words, spaces before the end of the line."""
+    form = "{:.5f}" if rows.dtype.kind == "f" else "{}"
+    made = ["".join(a + form.format(b) for a, b in zip(words, row)) + words[3][0] for row in rows.tolist()]
+    text = "".join(line.ljust(width - len(words[3]) + 1) + words[3][1:] for line in made)
+    return np.frombuffer(text.encode(), np.uint8).reshape(-1, width)
+
+
 def rows_before(words: NDArray[np.uint16]) -> NDArray[np.int64]:
     """Set bits of words[b,:,:,:3] in the rows of the block before each row."""
     bits = np.unpackbits(np.ascontiguousarray(words[..., :3]).view(np.uint8), axis=-1).sum(axis=-1, dtype=np.int64)
