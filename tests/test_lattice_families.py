@@ -108,12 +108,10 @@ def _median(field: Field, cell: float, h: float) -> float:
 
 
 def _seen(form: str, wall: float, h: float) -> float:
-    """What the same ruler reads on a lone plate or rod of this wall: voxels of a rod read short."""
+    """What the same ruler reads on a lone rod of this wall, short by half a voxel; of a plate, the wall."""
     if form == "sheet":
-        plate = shapes.half_space((0, 0, 0), (1, 2, 3))
-        body = plate.offset(wall / 2) - plate.offset(-wall / 2)
-    else:
-        body = shapes.capsule((-3, -3, -3.1), (3, 3, 3), wall / 2)
+        return wall  # plates of all slopes together read true within 3 %
+    body = shapes.capsule((-3, -3, -3.1), (3, 3, 3), wall / 2)
     mask, thick = _local(body, np.full(3, -1.0), np.full(3, 1.0), h)
     return float(np.median(thick[mask]))
 
@@ -126,6 +124,7 @@ def test_wall_asked_is_the_median_local_thickness(kind: str, form: str) -> None:
     assert got == pytest.approx(_seen(form, 0.3, 0.03), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "form"), [("gyroid", "sheet"), ("kelvin", "strut")])
 def test_pore_asked_is_the_median_local_thickness_of_the_void(kind: str, form: str) -> None:
     cell = 2.0 if kind == "gyroid" else 1.0
@@ -221,6 +220,7 @@ def test_graded_porosity_of_a_network() -> None:
         assert np.mean(made.metal(p) > 0) == pytest.approx(0.7 - z / 60, abs=0.02)
 
 
+@pytest.mark.slow
 def test_graded_cells_have_true_walls() -> None:
     tall = shapes.box((0, 0, 0), (6, 6, 18))
     grade = Grade("cell_mm", "along", ((-7.0, 1.4), (7.0, 2.4)))

@@ -30,8 +30,9 @@ def passing(depth: NDArray) -> float:
     return float(levels[low]) if low >= 0 else 0.0
 
 
-def median_thickness(depth: NDArray, step: float) -> float:
-    """Median over the region of the largest ball in it that covers a point: diameter in cells, samples step apart."""
+def median_thickness(depth: NDArray, step: float, share: float = 50.0) -> float:
+    """Median (or another percentile) over the region of the largest ball in it that covers a point: diameter in cells,
+    samples step apart."""
     inside = depth > 0
     if not inside.any():
         return 0.0
@@ -44,7 +45,7 @@ def median_thickness(depth: NDArray, step: float) -> float:
     out = np.zeros(grid.shape, np.float32)
     thickness.paint_balls(centres[order], radii[order], spacing, out)
     middle = out[(slice(pad, -pad),) * 3]
-    return 2 * float(np.median(middle[inside]))
+    return 2 * float(np.percentile(middle[inside], share))
 
 
 def largest_share(mask: NDArray[np.bool_]) -> float:

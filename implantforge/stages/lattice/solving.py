@@ -148,8 +148,8 @@ def _density_of_pore(kind: str, form: str, seed: int, pore: float) -> float:
         return 1.0
     found = float(brentq(lambda d: pore_median(kind, form, seed, round(d, 4)) - pore, low, high, xtol=1e-3, rtol=1e-3))
     # where half of the void lies in large pores and half in small ones, the median leaps from one to the other
-    sides = [pore_median(kind, form, seed, round(found + step, 4)) for step in (-2e-3, 0.0, 2e-3)]
-    if abs(sides[1] / pore - 1) > PORE_WITHIN or (sides[0] - sides[2]) / pore > 2 * PORE_WITHIN:
+    sides = [pore_median(kind, form, seed, round(found, 4), share) for share in (44.0, 50.0, 56.0)]
+    if abs(sides[1] / pore - 1) > PORE_WITHIN or sides[2] > (1 + 4 * PORE_WITHIN) * sides[0]:
         raise GeometryError(
             f"lattice: {kind} {form} has pores of several sizes and no median pore of {pore:.3f} cells; ask for less than "
             f"{min(sides):.3f} or more than {max(sides):.3f} cells, or for a porosity"
@@ -187,11 +187,11 @@ def _labyrinths(kind: str, form: str, seed: int) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def pore_median(kind: str, form: str, seed: int, density: float) -> float:
-    """Median local thickness of the void, in cells."""
+def pore_median(kind: str, form: str, seed: int, density: float, share: float = 50.0) -> float:
+    """Median (or another percentile of the) local thickness of the void, in cells."""
     level = cut(kind, form, seed, density)
     low, void, step = FAMILIES[kind, form].maker.sides(kind, form, seed, level if form == "network" else 0.0)
     if form == "network":
-        return median_thickness(void, step)
+        return median_thickness(void, step, share)
     room = np.maximum(low, void) if form == "sheet" else void
-    return median_thickness(np.maximum(room - level, 0.0), step)
+    return median_thickness(np.maximum(room - level, 0.0), step, share)
