@@ -214,8 +214,17 @@ def ridge(field, side, keep):  # type: ignore[no-untyped-def]
                             r = side * field[i, j, k]
                             if r <= 0:
                                 continue
+                            top = -r
+                            if r > 1.0:
+                                a, b = side * field[min(i + 1, ni - 1), j, k], side * field[max(i - 1, 0), j, k]
+                                c, d = side * field[i, min(j + 1, nj - 1), k], side * field[i, max(j - 1, 0), k]
+                                e, f = side * field[i, j, min(k + 1, nk - 1)], side * field[i, j, max(k - 1, 0)]
+                                # away from the ridge the slope is 1
+                                if (a - b) * (a - b) + (c - d) * (c - d) + (e - f) * (e - f) > 3.6:
+                                    continue
+                                top = max(max(max(a, b), max(c, d)), max(e, f))
                             past = _peak(field, side, i, j, k, way)
-                            if past > 0.9 and r > 1.0:
+                            if top > r and past > (0.6 if r < 5.0 else 0.9):
                                 continue
                             if r < 5.0:
                                 keep[i, j, k] = True

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from implantforge.kernels import spheres
 
-SLACK = 0.3  # steps: centres stand a step apart, so the balls' union lies this much inside the wall's faces
+SLACK = 0.3  # steps: centres stand a step apart, so the union of balls lies this much inside the faces
 SLABS = 16
 
 Samples = NDArray[np.float32]
