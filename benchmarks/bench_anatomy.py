@@ -1,7 +1,7 @@
 """Landmarks against raters, published values, and the shape model's own points; what must be refused; times.
 
     python benchmarks/run.py anatomy            every row
-    python benchmarks/bench_anatomy.py 500      the drawn bones alone, with every miss named
+    python benchmarks/bench_anatomy.py 500 0    the drawn bones alone (how many, seed), with every miss named
 
 Drawn bones come from the model that the registration bends, so they test the way to the answer (pose, side, cuts,
 refusals), not how far real bones lie from the model: that is what the raters and the published values are for.
@@ -250,9 +250,9 @@ class Speed:
 
 def main() -> int:
     """The drawn bones, with every miss named."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    count, seed = ([int(word) for word in sys.argv[1:]] + [500, 0][len(sys.argv) - 1 :])[:2]
     began = time.process_time()
-    for name, value in drawn(count, say=True).items():
+    for name, value in drawn(count, seed, say=True).items():
         print(f"{name:24s} {value:8.3f}")
     print(f"{(time.process_time() - began) / count:.2f} s of processor a bone")
     return 0

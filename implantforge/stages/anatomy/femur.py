@@ -193,7 +193,7 @@ def _whole(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
     knee = seen.at("knee_center")
     inner, outer = seen.at("posterior_medial_condyle"), seen.at("posterior_lateral_condyle")
     if knee is None or inner is None or outer is None:
-        why = seen.refused.get("knee_center") or "the posterior condyles are not on this surface"
+        why = f"needs the condyles: {seen.refused.get('knee_center', 'the posterior ones are not on this surface')}"
         seen.refused |= dict.fromkeys(("length_mm", "anteversion_deg", "version_lee_deg"), why)
         return
     up = (head - knee) / np.linalg.norm(head - knee)

@@ -31,7 +31,15 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
     points, n, a = vertices[near], normals[near], area[near]
     # the zone's own outline: what lies beside it is neck, rim or fovea
     a = a * ((6.0 - cKDTree(zone).query(points)[0]) / 3.0).clip(0, 1)
-    return _settled(points, n, a, center, radius, (3.0, 2.0, 1.5, 1.2))
+    first = _settled(points, n, a, center, radius, (3.0, 2.0, 1.5, 1.2))
+    if not first.area_mm2:
+        return first
+    # a round head is followed closely, so that its rim does not pull; one that is out of round as a whole
+    gap = np.abs(np.linalg.norm(points - first.center_mm, axis=1) - first.radius_mm)
+    near = gap < 3.0
+    order = np.argsort(gap[near])
+    middle = float(gap[near][order][np.searchsorted(np.cumsum(a[near][order]), 0.5 * a[near].sum())])
+    return _settled(points, n, a, first.center_mm, first.radius_mm, (float(np.clip(2.5 * middle, 0.3, 1.2)),))
 
 
 def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:
