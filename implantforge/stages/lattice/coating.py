@@ -131,8 +131,8 @@ def _laid(
         raise GeometryError("lattice: grade one of wall_mm or porosity, once")
     knots, walls = None, np.full(2, solved.wall_mm)
     if grade:
-        at, walls = placing.walls(asked, grade[0])
-        knots = (placing.coordinate(grade[0], deep, sources), at, walls)
+        at, walls, porosities = placing.walls(asked, grade[0])
+        knots = (placing.coordinate(grade[0], deep, sources), at, walls, porosities)
     elif any(g.what == "cell_mm" for g in asked.grades) and asked.wall_mm is None:
         raise GeometryError("lattice: with graded cells give wall_mm, or grade wall_mm or porosity too")
     span = (float(walls.min()), float(walls.max()))
@@ -155,7 +155,7 @@ def laid(asked: Lattice, region: Field, envelope: Field) -> Coat:
     return _laid(asked, region, (envelope, envelope), None, {}, "cut")
 
 
-Knots = tuple[Field, Array, Array]
+Knots = tuple[Field, Array, Array, Array]
 
 
 def _straight(solved: SolvedLattice, bounds: Array, knots: Knots | None, span: tuple[float, float]) -> Field:
@@ -173,16 +173,17 @@ def _bent(solved: SolvedLattice, bounds: Array, chart: Chart, knots: Knots | Non
     cell, sheet = solved.cell_mm, solved.form == "sheet"
     value = middle(solved, span[1] / 2, bounds).evaluate if sheet else _level(solved)
     if knots is None:
+        by, at = shapes.half_space((0, 0, 0), (0, 0, 1)), np.array([0.0, 1.0])
         goal = np.array([solved.wall_mm / 2 if sheet else solved.level] * 2)
-        knots = (shapes.half_space((0, 0, 0), (0, 0, 1)), np.array([0.0, 1.0]), goal)
     else:
-        goal = knots[2] / 2 if sheet else np.array([_level_of_wall(solved, wall) for wall in knots[2]])
-        knots = (knots[0], knots[1], goal)
+        by, at = knots[0], knots[1]
+        levels = [cut(solved.kind, solved.form, solved.seed, 1 - porosity) for porosity in knots[3]]
+        goal = knots[2] / 2 if sheet else np.array(levels)
     eps, most = 0.004 * cell, CLIP * cell + (span[1] / 2 if sheet else 0.0)
 
     def evaluate(p: Array) -> Array:
         here = np.asarray(p, np.float64)
-        target = np.interp(knots[0].evaluate(here), knots[1], knots[2])
+        target = np.interp(by.evaluate(here), at, goal)
         middle_value = value(chart.read(here))
         slope = np.zeros(len(here))
         for axis in range(3):
@@ -212,11 +213,6 @@ def _level(solved: SolvedLattice) -> Evaluate:
         return evaluate
     edge = spinodoid.SIDE * solved.cell_mm
     return shapes.periodic(spinodoid.waves(solved.seed), (edge,) * 3, np.array([[-1.0] * 3, [1.0] * 3])).evaluate
-
-
-def _level_of_wall(solved: SolvedLattice, wall_mm: float) -> float:
-    found = solve(Lattice(solved.kind, "network", solved.cell_mm, wall_mm=float(wall_mm), seed=solved.seed))
-    return cut(solved.kind, "network", solved.seed, 1 - found.porosity)
 
 
 def _netted(solved: SolvedLattice, region: Field, chart: Chart, knots: Knots | None) -> Net:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from implantforge.core import Array, Field, GeometryError, Grade, InputError, Lattice, Pose
 from implantforge.geom import shapes
@@ -212,8 +211,8 @@ def coordinate(grade: Grade, surface: Field, sources: Mapping[str, Field]) -> Fi
     raise GeometryError(f"lattice: cannot grade by {grade.by!r}; there are {', '.join(known)}")
 
 
-def walls(asked: Lattice, grade: Grade) -> tuple[Array, NDArray[np.float64]]:
-    """Knots of the graded coordinate and the wall_mm at each; GeometryError names the knot that cannot be made."""
+def walls(asked: Lattice, grade: Grade) -> tuple[Array, Array, Array]:
+    """Knots of the graded coordinate, wall_mm and porosity at each; GeometryError names the knot that cannot be made."""
     at, values = _knots(grade)
     fine = np.unique(np.concatenate([np.linspace(a, b, PARTS + 1) for a, b in pairwise(at)]))
     if grade.what == "wall_mm":
@@ -225,10 +224,11 @@ def walls(asked: Lattice, grade: Grade) -> tuple[Array, NDArray[np.float64]]:
         value = float(np.interp(place, at, values))
         here = only(replace(middle_asked(asked), cell_mm=cell), grade.what, value)
         try:
-            found.append(solve(here).wall_mm)
+            made = solve(here)
         except GeometryError as error:
             raise GeometryError(f"{error} (graded by {grade.by}, at {place:g})") from error
-    return fine, np.array(found)
+        found.append((made.wall_mm, made.porosity))
+    return (fine, *np.array(found).T)
 
 
 def parse_grade(text: str, axis: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Grade:
