@@ -93,7 +93,7 @@ def with_canal(anatomy: Anatomy, wall: Field) -> Anatomy:
     20 mm above the trochanter over that of the isthmus (Noble 1988).
     """
     trochanter = anatomy.at("lesser_trochanter")
-    shaft = anatomy.frames["shaft"]
+    shaft = anatomy.frames.get("proximal_shaft", anatomy.frames["shaft"])
     foot = shaft.origin_mm + ((trochanter - shaft.origin_mm) @ shaft.rotation[:, 2]) * shaft.rotation[:, 2]
     rows = []
     for height in np.arange(30.0, -180.0, -2.0):

@@ -241,6 +241,8 @@ def _frames(seen: Seen, axis: tuple[Array, Array, float]) -> None:
         )
     medial /= np.linalg.norm(medial)
     seen.frames["shaft"] = Pose(np.stack([medial, np.cross(up, medial), up], axis=1), at)
+    if head is not None:
+        _stem_frame(seen, head, at, up)
     if head is None or knee is None:
         seen.refused["isb"] = "needs the head and both epicondyles"
         return
@@ -250,3 +252,30 @@ def _frames(seen: Seen, axis: tuple[Array, Array, float]) -> None:
     z = right - (right @ y) * y
     z /= np.linalg.norm(z)
     seen.frames["isb"] = Pose(np.stack([np.cross(y, z), y, z], axis=1), head)
+
+
+def _stem_frame(seen: Seen, head: Array, at: Array, up: Array) -> None:
+    """Frame `proximal_shaft`, where a stem goes: the shaft from 75 to 230 mm below the head, less where it is cut; the bow
+    below turns the axis of the whole shaft a few degrees from it."""
+    size = min(seen.match.scale, 1.2)
+    reach = float(((head - seen.mesh.vertices) @ up).max())
+    low, high = min(reach - 8.0, 230.0 * size), 75.0 * size
+    if low - high < 25.0:
+        return
+    for _ in range(4):
+        rings = []
+        for below in np.linspace(low, high, 24):
+            level = head - below * up
+            near_ = level + (np.eye(3) - np.outer(up, up)) @ (at - level)
+            loop = loop_around(seen.mesh, near_, up)
+            if loop is not None and 60.0 < abs(loop.area_mm2) < 2500.0:
+                rings.append(loop.centroid_mm)
+        if len(rings) < 8:
+            return
+        points = np.array(rings)
+        at = points.mean(axis=0)
+        way = np.linalg.svd(points - at)[2][0]
+        up = way * np.sign(way @ up)
+    medial = head - at - ((head - at) @ up) * up
+    medial /= np.linalg.norm(medial)
+    seen.frames["proximal_shaft"] = Pose(np.stack([medial, np.cross(up, medial), up], axis=1), at)
