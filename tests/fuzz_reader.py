@@ -226,7 +226,7 @@ def run(minutes: float, start: int, keep: Path | None) -> tuple[int, list[tuple[
         number, why = start - 1, ""
         while not why:
             try:
-                if not mine.poll(MOST_SECONDS):
+                if not _answers(mine, child.pid):
                     why = f"hangs: over {MOST_SECONDS:.0f} s"
                     break
                 kind, number, text = mine.recv()
@@ -243,6 +243,24 @@ def run(minutes: float, start: int, keep: Path | None) -> tuple[int, list[tuple[
         _note(findings, number, f"{damaged(number)[0]}: {why}", keep)
         start = number + 1
     return start - first, findings
+
+
+def _answers(pipe: Any, pid: int) -> bool:
+    """Whether the child says something before it has worked for MOST_SECONDS, or stood still for ten times as long."""
+    began, used = time.time(), _worked(pid)
+    while not pipe.poll(1.0):
+        if _worked(pid) - used > MOST_SECONDS or time.time() - began > 10 * MOST_SECONDS:
+            return False
+    return True
+
+
+def _worked(pid: int) -> float:
+    """Processor seconds of a process; a busy machine does not count."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return time.time()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _note(findings: list[tuple[int, str]], number: int, text: str, keep: Path | None) -> None:
