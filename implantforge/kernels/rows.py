@@ -162,7 +162,7 @@ def _next_look(f, edge, i, halve, tolerance):  # type: ignore[no-untyped-def]
 def _solve(steps, start, numbers, samples, depth, codes, low, h, edge, n, left, at, room, rows):  # type: ignore[no-untyped-def]
     """edge[4,:n] = the zero along each edge; edge[1] and edge[2] are the values at its ends."""
     many = n
-    for look in range(8):
+    for look in range(13):  # even last: after a halving the end would be unchecked
         if look:
             for m in range(many):
                 i = left[m]
