@@ -57,7 +57,9 @@ def cut_short(labels: Labels, volume: Volume) -> list[str]:
     boxes = ndimage.find_objects(labels.values)
     for name, value in sorted(labels.names.items()):
         box = boxes[value - 1] if value <= len(boxes) else None
-        for axis in range(3) if box is not None else ():
+        if box is None:
+            continue
+        for axis in range(3):
             for end, step, way in ((box[axis].start, -1, 0), (box[axis].stop - 1, 1, 1)):
                 if not 0 <= end + step < labels.values.shape[axis]:
                     continue

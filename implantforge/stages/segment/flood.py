@@ -45,7 +45,7 @@ class _Pieces(NamedTuple):
     """Voxels (flat index) that are not 0, ascending, the connected piece 1..count of each, and the pieces' sizes."""
 
     at: NDArray[np.int64]
-    piece: NDArray[np.uint32]
+    piece: NDArray[np.unsignedinteger]
     sizes: NDArray[np.int64]
 
 
@@ -60,8 +60,8 @@ def _pieces(values: NDArray) -> _Pieces:
 def without_crumbs(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
     """Mask without its pieces under 300 mm3."""
     found = _pieces(mask)
-    out = mask.copy()
-    out.ravel()[found.at] = (found.sizes >= int(300.0 / float(np.prod(spacing_mm))))[found.piece]
+    out, large = mask.copy(), np.asarray(found.sizes >= int(300.0 / float(np.prod(spacing_mm))))
+    out.ravel()[found.at] = large[found.piece]
     return out
 
 
@@ -77,7 +77,7 @@ def filled(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
         plane = mask[:, :, k][box]
         holes = cc3d.connected_components(~plane, connectivity=4)
         # nothing outside the box holds bone, so what reaches its rim reaches the picture's
-        keep = cc3d.statistics(holes, no_slice_conversion=True)["voxel_counts"] > limit
+        keep = np.asarray(cc3d.statistics(holes, no_slice_conversion=True)["voxel_counts"] > limit)
         keep[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = True
         keep[0] = False
         out[:, :, k][box] = plane | ~keep[holes]
@@ -126,7 +126,7 @@ def flooded(height_mm: NDArray[np.float32], seeds: NDArray[np.uint8], mask: NDAr
     least, most = np.full(len(found.sizes), 255, np.uint8), np.zeros(len(found.sizes), np.uint8)
     np.minimum.at(least, found.piece[sown], value[sown])
     np.maximum.at(most, found.piece[sown], value[sown])
-    mixed = (least < most)[found.piece]
+    mixed = np.asarray(least < most)[found.piece]
     ground = np.zeros_like(mask)
     ground.ravel()[found.at[mixed]] = True
     values = flooding.flooded(height_mm, seeds, ground, LEVEL_MM)
