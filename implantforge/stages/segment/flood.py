@@ -77,7 +77,8 @@ def filled(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
         plane = mask[:, :, k][box]
         holes = cc3d.connected_components(~plane, connectivity=4)
         # nothing outside the box holds bone, so what reaches its rim reaches the picture's
-        keep = np.asarray(cc3d.statistics(holes, no_slice_conversion=True)["voxel_counts"] > limit)
+        sizes: NDArray = cc3d.statistics(holes, no_slice_conversion=True)["voxel_counts"]
+        keep = sizes > limit
         keep[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = True
         keep[0] = False
         out[:, :, k][box] = plane | ~keep[holes]
