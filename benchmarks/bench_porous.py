@@ -145,7 +145,10 @@ class Thickness:
 
             return 2 * porespy.filters.local_thickness(field < 0)
         field = np.ascontiguousarray(field)
-        away = walls.distance(field, 1.0) if method == "distances" else walls.distance(walls.levels(field < 0))
+        if method == "distances":
+            away = walls.distance(field, 1.0, side=1)
+        else:
+            away = walls.distance(walls.levels(field < 0), side=1)
         return walls.thickness(away)
 
     def time_walls(self, method: str) -> None:

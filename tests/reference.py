@@ -495,3 +495,55 @@ def painted_balls(balls: Array, away: Array, slack: float) -> Array:
         covered = ((samples - ball[:3]) ** 2).sum(axis=-1) <= (ball[3] + slack) ** 2
         out[covered] = np.maximum(out[covered], 2 * ball[3])
     return np.where(away > 0, out, 0.0)
+
+
+def ridge_balls(away: Array, side: int, wide: float, most: float) -> tuple[NDArray[np.bool_], Array]:
+    """Samples by the ridge of {side away > 0} (i,j,k), and the balls (n,4) that stand on it near them."""
+    field = side * away
+    last = np.array(field.shape) - 1
+
+    def at(p: NDArray) -> float:
+        return float(field[tuple(np.clip(p, 0, last))])
+
+    def slopes(p: NDArray) -> Array:
+        return np.array([at(p + step) - at(p - step) for step in np.eye(3, dtype=int)])
+
+    def uphill(p: NDArray) -> tuple[Array, float]:
+        ways = [(at(p + step) - at(p), at(p - step) - at(p)) for step in np.eye(3, dtype=int)]
+        steep = [up if abs(up) > abs(down) else -down for up, down in ways]
+        axis = int(np.argmax(np.abs(steep)))
+        back = np.clip(p - (2 if steep[axis] > 0 else -2) * np.eye(3, dtype=int)[axis], 0, last)
+        way = slopes(back) / max(float(np.linalg.norm(slopes(back))), 1e-6)
+        ahead = float(trilinear(field, np.clip(p + 2 * way, 0, last)[None])[0])
+        return way, 0.5 * (ahead - at(p) + 2)
+
+    score, found = np.zeros(field.shape, np.float32), {}
+    for index in np.argwhere(field > 0):
+        if (slopes(index) ** 2).sum() > 3.6:
+            continue
+        way, past = uphill(index)
+        r = at(index)
+        near = max(at(index + sign * step) for step in np.eye(3, dtype=int) for sign in (1, -1))
+        if near > r and past > (0.6 if r < 5 else 0.9):
+            continue
+        score[tuple(index)] = r + max(past, 0.0)
+        reach = min(max(past, 0.0), most)
+        found[tuple(index)] = np.append(index + reach * way, r + reach)
+    keep = np.zeros(field.shape, np.bool_)
+    for index in found:
+        size = 1 if score[index] < wide else 2 if score[index] < 4 * wide else 4
+        low = [n - n % size for n in index]
+        block = score[tuple(slice(a, a + size) for a in low)]
+        first = np.unravel_index(int(np.argmax(block)), block.shape)
+        keep[index] = all(a + b == c for a, b, c in zip(low, first, index))
+    return keep, np.array([found[index] for index in sorted(found) if keep[index]]).reshape(-1, 4)
+
+
+def softened(mask: NDArray[np.bool_]) -> Array:
+    """1/2 less the share of a mask around each sample, at least 0.05 on its own side."""
+    share = mask.astype(float)
+    for axis in range(3):
+        wide = np.pad(share, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
+        low, middle, high = (np.take(wide, np.arange(n, n + mask.shape[axis]), axis) for n in range(3))
+        share = (low + 2 * middle + high) / 4
+    return np.where(mask, np.minimum(0.5 - share, -0.05), np.maximum(0.5 - share, 0.05))

@@ -61,13 +61,43 @@ def test_distances_are_those_of_the_twin():
     assert np.array_equal(found > 0, values < 0)
 
 
+def test_one_side_is_the_same_alone():
+    values = np.random.default_rng(5).normal(size=(14, 15, 16)).cumsum(axis=0).cumsum(axis=1).astype(np.float32)
+    whole = walls.distance(values)
+    for side in (1, -1):
+        asked = (values < 0) == (side > 0)
+        assert np.array_equal(walls.distance(values, side=side)[asked], whole[asked])
+
+
 def test_painted_balls_are_those_of_the_twin():
     random = np.random.default_rng(4)
-    balls = np.column_stack([random.uniform(0, 20, (30, 3)), random.uniform(0.5, 6, 30)]).astype(np.float32)
+    x = np.sort(random.uniform(0, 20, 30))
+    balls = np.column_stack([x, random.uniform(0, 20, (30, 2)), random.uniform(0.5, 6, 30)]).astype(np.float32)
     away = random.normal(size=(20, 17, 23)).astype(np.float32)
-    out = np.empty_like(away)
-    spheres.paint(balls, np.array([0, 7, 20]), away, 1.0, 0.3, out)
+    out, offsets = np.empty_like(away), np.searchsorted(x, np.arange(21))
+    spheres.paint(balls, offsets, np.array([0, 7, 20]), away, 1.0, 0.3, out)
     assert out == pytest.approx(reference.painted_balls(balls, away, 0.3), abs=1e-5)
+
+
+@pytest.mark.parametrize(("side", "thinned"), [(1, 1e9), (-1, 1e9), (1, 2.0), (-1, 2.0)])
+def test_centres_are_those_of_the_twin(side, thinned):
+    """Samples by the ridge, and the balls on it, of a random body."""
+    values = np.random.default_rng(6).normal(size=(14, 15, 16)).cumsum(axis=0).cumsum(axis=1).cumsum(axis=2)
+    away = walls.distance(values.astype(np.float32))
+    count, keep = np.empty(14, np.int64), np.empty(away.shape, np.bool_)
+    spheres.ridge(away, float(side), thinned, count, keep)
+    balls = np.empty((int(count.sum()), 4), np.float32)
+    spheres.centres(away, float(side), keep, np.concatenate([[0], np.cumsum(count)]), 0.9, balls)
+    kept, twin = reference.ridge_balls(away.astype(float), side, thinned, 0.9)
+    assert np.array_equal(count, keep.sum(axis=(1, 2))) and len(twin) > 20
+    # of two all but equal neighbours rounding picks one
+    assert np.mean(kept != keep) <= (0 if thinned > 1e3 else 0.01)
+    assert balls[kept[keep]] == pytest.approx(twin[keep[kept]], abs=1e-3)
+
+
+def test_softened_steps_are_those_of_the_twin():
+    mask = np.random.default_rng(7).uniform(size=(7, 8, 9)) < 0.5
+    assert walls.levels(mask) == pytest.approx(reference.softened(mask), abs=1e-6)
 
 
 def test_area_of_a_sphere():

@@ -29,24 +29,27 @@ def soften(mask, out):  # type: ignore[no-untyped-def]
 @helper
 def _sweep(values, out):  # type: ignore[no-untyped-def]
     """out (m,k): squared distance along m to the nearest change of sign of values, in 1/256 step^2."""
-    far = np.float32(2000.0)
+    far, one, scale = np.float32(2000.0), np.float32(1), np.float32(256)
     count, width = values.shape
     since = np.full(width, far, np.float32)
-    for m in range(count):
+    for k in range(width):
+        out[0, k] = np.int32(scale * far * far)
+    for m in range(1, count):
+        here, last, told = values[m], values[m - 1], out[m]
         for k in range(width):
-            if m > 0 and (values[m, k] < 0) != (values[m - 1, k] < 0):
-                since[k] = np.float32(values[m, k]) / np.float32(values[m, k] - values[m - 1, k])
-            else:
-                since[k] = min(since[k] + np.float32(1), far)
-            out[m, k] = np.int32(256 * since[k] * since[k])
+            part = np.float32(here[k]) / np.float32(here[k] - last[k])
+            went = min(since[k] + one, far)
+            since[k] = part if (here[k] < 0) != (last[k] < 0) else went
+            told[k] = np.int32(scale * since[k] * since[k])
     since[:] = far
-    for m in range(count - 2, -1, -1):
+    for back in range(1, count):
+        m = count - 1 - back
+        here, last, told = values[m], values[m + 1], out[m]
         for k in range(width):
-            if (values[m, k] < 0) != (values[m + 1, k] < 0):
-                since[k] = np.float32(values[m, k]) / np.float32(values[m, k] - values[m + 1, k])
-            else:
-                since[k] = min(since[k] + np.float32(1), far)
-            out[m, k] = min(out[m, k], np.int32(256 * since[k] * since[k]))
+            part = np.float32(here[k]) / np.float32(here[k] - last[k])
+            went = min(since[k] + one, far)
+            since[k] = part if (here[k] < 0) != (last[k] < 0) else went
+            told[k] = min(told[k], np.int32(scale * since[k] * since[k]))
 
 
 @helper
@@ -78,36 +81,82 @@ def _nearer(count, width, squared, row):  # type: ignore[no-untyped-def]
 
 
 @helper
-def _nearer_along(plane, turned, room):  # type: ignore[no-untyped-def]
-    """As _nearer, along the second axis of plane (j,k), in place; turned and room (k,j) are room to work in."""
+def _nearer_along(plane, room):  # type: ignore[no-untyped-def]
+    """As _nearer, along the second axis of plane (j,k), in place; room (k,) is room to work in."""
     nj, nk = plane.shape
     for j in range(nj):
+        here = plane[j]
+        top = np.int32(0)
         for k in range(nk):
-            turned[k, j] = plane[j, k]
-    _nearer(nk, nj, turned, room)
+            room[k] = here[k]
+            top = max(top, here[k])
+        s = 1
+        while s < nk and 256 * s * s < top:
+            add = np.int32(256 * s * s)
+            right, left, before, after = here[s:], here[: nk - s], room[: nk - s], room[s:]
+            for k in range(nk - s):
+                right[k] = min(right[k], before[k] + add)
+            for k in range(nk - s):
+                left[k] = min(left[k], after[k] + add)
+            top = np.int32(0)
+            for k in range(nk):
+                top = max(top, here[k])
+            s += 1
+
+
+@helper
+def _sweep_along(values, near, out):  # type: ignore[no-untyped-def]
+    """As _sweep, along the second axis of values (j,k); near (k,) int32 is room to work in, 1/1024 step."""
+    far, one, scale = np.int32(2048000), np.int32(1024), np.float32(1 / 1024)
+    nj, nk = values.shape
     for j in range(nj):
+        row, told = values[j], out[j]
+        here, beyond, left, right = row[: nk - 1], row[1:], near[: nk - 1], near[1:]
+        near[:] = far
+        for k in range(nk - 1):
+            part = np.int32(np.float32(1024) * np.float32(here[k]) / np.float32(here[k] - beyond[k]))
+            left[k] = part if (here[k] < 0) != (beyond[k] < 0) else far
+        for m in range(nk - 1):
+            k = nk - 2 - m
+            # the way to the change of sign behind is the rest of the way in front of the sample before
+            right[k] = min(right[k], max(one - left[k], np.int32(0))) if left[k] < far else right[k]
+        since = far
         for k in range(nk):
-            plane[j, k] = turned[k, j]
+            since = min(since + one, near[k])
+            near[k] = since
+        since = far
+        for m in range(nk):
+            k = nk - 1 - m
+            since = min(since + one, near[k])
+            near[k] = since
+        for k in range(nk):
+            away = min(np.float32(near[k]), np.float32(2048000)) * scale
+            told[k] = np.int32(np.float32(256) * away * away)
+
+
+@helper
+def _capped(values, side, squared):  # type: ignore[no-untyped-def]
+    """squared (m,k) at most two steps where values lie on the side that is not asked for (1 asks for values < 0, -1 for
+    the others, 0 for both): a way through there ends at a nearer change of sign."""
+    if side != 0:
+        for m in range(values.shape[0]):
+            for k in range(values.shape[1]):
+                if (values[m, k] < 0) != (side > 0):
+                    squared[m, k] = min(squared[m, k], np.int32(1024))
 
 
 @parallel_kernel
-def in_planes(values, out):  # type: ignore[no-untyped-def]
+def in_planes(values, side, out):  # type: ignore[no-untyped-def]
     """out (i,j,k) int32: squared distance, within planes of one i, to the nearest change of sign along j or k; 1/256
-    step^2."""
+    step^2. Beyond two steps only on the side asked for: 1 where values < 0, -1 elsewhere, 0 both."""
     ni, nj, nk = values.shape
     for i in prange(ni):
-        turned, room = np.empty((nk, nj), np.int32), np.empty((nk, nj), np.int32)
-        across = np.empty((nk, nj), values.dtype)
-        plane, other = np.empty((nj, nk), np.int32), np.empty((nj, nk), np.int32)
+        plane, other, room = np.empty((nj, nk), np.int32), np.empty((nj, nk), np.int32), np.empty(nk, np.int32)
         _sweep(values[i], plane)
-        _nearer_along(plane, turned, room)
-        for j in range(nj):
-            for k in range(nk):
-                across[k, j] = values[i, j, k]
-        _sweep(across, turned)
-        for j in range(nj):
-            for k in range(nk):
-                out[i, j, k] = turned[k, j]
+        _capped(values[i], side, plane)
+        _nearer_along(plane, room)
+        _sweep_along(values[i], room, out[i])
+        _capped(values[i], side, out[i])
         _nearer(nj, nk, out[i], other)
         for j in range(nj):
             for k in range(nk):
@@ -115,16 +164,17 @@ def in_planes(values, out):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def between_planes(values, out):  # type: ignore[no-untyped-def]
-    """out (i,j,k) int32: squared distance to the nearest change of sign along i, over all of j and k; 1/256 step^2."""
+def between_planes(values, side, out):  # type: ignore[no-untyped-def]
+    """out (i,j,k) int32: squared distance to the nearest change of sign along i, over all of j and k; 1/256 step^2; side
+    as in in_planes."""
     ni, nj, nk = values.shape
     for j in prange(nj):
         _sweep(values[:, j], out[:, j])
+        _capped(values[:, j], side, out[:, j])
     for i in prange(ni):
-        turned, room = np.empty((nk, nj), np.int32), np.empty((nk, nj), np.int32)
-        other = np.empty((nj, nk), np.int32)
+        other, room = np.empty((nj, nk), np.int32), np.empty(nk, np.int32)
         _nearer(nj, nk, out[i], other)
-        _nearer_along(out[i], turned, room)
+        _nearer_along(out[i], room)
 
 
 @parallel_kernel
@@ -134,18 +184,18 @@ def nearest(values, step, between, inside, out):  # type: ignore[no-untyped-def]
     less, it is the distance (step 0: values are no distances)."""
     ni, nj, nk = values.shape
     for j in prange(nj):
-        plane = np.empty((ni, nk), np.int32)
+        plane, room = np.empty((ni, nk), np.int32), np.empty((ni, nk), np.int32)
         for i in range(ni):
             for k in range(nk):
                 plane[i, k] = inside[i, j, k]
-        _nearer(ni, nk, plane, np.empty((ni, nk), np.int32))
+        _nearer(ni, nk, plane, room)
         for i in range(ni):
             for k in range(nk):
                 squared = np.float32(min(plane[i, k], between[i, j, k]))
                 away = max(np.float32(np.sqrt(squared)) * np.float32(0.0625), np.float32(0.03))
                 if step > 0:
-                    told = abs(values[i, j, k]) / step
-                    if away - 0.6 < told < away + 0.05:
+                    told = abs(values[i, j, k]) / np.float32(step)
+                    if away - np.float32(0.6) < told < away + np.float32(0.05):
                         away = max(np.float32(told), np.float32(0.03))
                 out[i, j, k] = away if values[i, j, k] < 0 else -away
 
@@ -186,10 +236,10 @@ def _peak(field, side, i, j, k, way):  # type: ignore[no-untyped-def]
             most = abs(slope)
             back = 2.0 if slope > 0 else -2.0
             x, y, z = i - back * a, j - back * b, k - back * c
-    e = 0.75
-    way[0] = _read(field, side, x + e, y, z) - _read(field, side, x - e, y, z)
-    way[1] = _read(field, side, x, y + e, z) - _read(field, side, x, y - e, z)
-    way[2] = _read(field, side, x, y, z + e) - _read(field, side, x, y, z - e)
+    u, v, w = min(max(int(x), 0), ni - 1), min(max(int(y), 0), nj - 1), min(max(int(z), 0), nk - 1)
+    way[0] = side * (field[min(u + 1, ni - 1), v, w] - field[max(u - 1, 0), v, w])
+    way[1] = side * (field[u, min(v + 1, nj - 1), w] - field[u, max(v - 1, 0), w])
+    way[2] = side * (field[u, v, min(w + 1, nk - 1)] - field[u, v, max(w - 1, 0)])
     steep = max(np.sqrt(way[0] ** 2 + way[1] ** 2 + way[2] ** 2), 1e-6)
     for axis in range(3):
         way[axis] /= steep
@@ -197,81 +247,147 @@ def _peak(field, side, i, j, k, way):  # type: ignore[no-untyped-def]
     return 0.5 * (ahead - here + 2)
 
 
-@parallel_kernel
-def ridge(field, side, keep):  # type: ignore[no-untyped-def]
-    """keep (i,j,k) bool = samples of {side field > 0} within a step of the ridge; of wide ones one in a block of eight,
-    the first of the largest."""
+@helper
+def _candidates(field, side, i, j, score):  # type: ignore[no-untyped-def]
+    """score (k,) = 1 for samples of row i, j of {side field > 0} where the field does not rise as beside a wall, else 0."""
     ni, nj, nk = field.shape
-    for block in prange((ni + 1) // 2):
-        way = np.empty(3)
-        for j0 in range(0, nj, 2):
-            for k0 in range(0, nk, 2):
-                best, bi, bj, bk = 0.0, 0, 0, 0
-                for i in range(2 * block, min(2 * block + 2, ni)):
-                    for j in range(j0, min(j0 + 2, nj)):
-                        for k in range(k0, min(k0 + 2, nk)):
-                            keep[i, j, k] = False
-                            r = side * field[i, j, k]
-                            if r <= 0:
-                                continue
-                            top = -r
-                            if r > 1.0:
-                                a, b = side * field[min(i + 1, ni - 1), j, k], side * field[max(i - 1, 0), j, k]
-                                c, d = side * field[i, min(j + 1, nj - 1), k], side * field[i, max(j - 1, 0), k]
-                                e, f = side * field[i, j, min(k + 1, nk - 1)], side * field[i, j, max(k - 1, 0)]
-                                # away from the ridge the slope is 1
-                                if (a - b) * (a - b) + (c - d) * (c - d) + (e - f) * (e - f) > 3.6:
-                                    continue
-                                top = max(max(max(a, b), max(c, d)), max(e, f))
-                            past = _peak(field, side, i, j, k, way)
-                            if top > r and past > (0.6 if r < 5.0 else 0.9):
-                                continue
-                            if r < 5.0:
-                                keep[i, j, k] = True
-                            elif r + past > best:
-                                best, bi, bj, bk = r + past, i, j, k
-                if best > 0:
-                    keep[bi, bj, bk] = True
+    here, half = field[i, j], np.float32(3.6)
+    a, b = field[min(i + 1, ni - 1), j], field[max(i - 1, 0), j]
+    c, d = field[i, min(j + 1, nj - 1)], field[i, max(j - 1, 0)]
+    side = np.float32(side)
+    for k in range(1, nk - 1):
+        x, y, z = a[k] - b[k], c[k] - d[k], here[k + 1] - here[k - 1]
+        flat = x * x + y * y + z * z <= half
+        score[k] = np.float32(1) if flat and side * here[k] > 0 else np.float32(0)
+    for k in (0, nk - 1):
+        x, y, z = a[k] - b[k], c[k] - d[k], here[min(k + 1, nk - 1)] - here[max(k - 1, 0)]
+        flat = x * x + y * y + z * z <= half
+        score[k] = np.float32(1) if flat and side * here[k] > 0 else np.float32(0)
+
+
+@helper
+def _scored(field, side, i, j, k, way):  # type: ignore[no-untyped-def]
+    """Radius of the ball near a sample within a step of the ridge, else 0."""
+    ni, nj, nk = field.shape
+    r = side * field[i, j, k]
+    a, b = side * field[min(i + 1, ni - 1), j, k], side * field[max(i - 1, 0), j, k]
+    c, d = side * field[i, min(j + 1, nj - 1), k], side * field[i, max(j - 1, 0), k]
+    e, f = side * field[i, j, min(k + 1, nk - 1)], side * field[i, j, max(k - 1, 0)]
+    top = max(max(max(a, b), max(c, d)), max(e, f))
+    past = _peak(field, side, i, j, k, way)
+    if top > r and past > (0.6 if r < 5.0 else 0.9):
+        return 0.0
+    return r + max(past, 0.0)
+
+
+@helper
+def _deepest(score, i, j, k, size):  # type: ignore[no-untyped-def]
+    """Whether score[i,j,k] is the first of the largest in its block of size^3."""
+    ni, nj, nk = score.shape
+    here = score[i, j, k]
+    i0, j0, k0 = i - i % size, j - j % size, k - k % size
+    for u in range(i0, min(i0 + size, ni)):
+        for v in range(j0, min(j0 + size, nj)):
+            for w in range(k0, min(k0 + size, nk)):
+                there = score[u, v, w]
+                if there > here:
+                    return False
+                if there == here:
+                    return u == i and v == j and w == k
+    return True
 
 
 @parallel_kernel
-def centres(field, side, rows, most, out):  # type: ignore[no-untyped-def]
-    """out (n,4) float32: centre (steps) and radius of the largest sphere near samples rows (n,3), at most `most` steps
-    away."""
-    for n in prange(len(rows)):
-        i, j, k = rows[n, 0], rows[n, 1], rows[n, 2]
+def ridge(field, side, wide, count, keep):  # type: ignore[no-untyped-def]
+    """keep (i,j,k) bool = samples of {side field > 0} within a step of the ridge: all of those less than `wide` deep, the
+    deepest in each block of 2^3 up to four times that, in each of 4^3 beyond; the first of several. count (i,) = how
+    many."""
+    ni, nj, nk = field.shape
+    for block in prange((ni + 3) // 4):
         way = np.empty(3)
-        past = min(max(_peak(field, side, i, j, k, way), 0.0), most)
-        for axis in range(3):
-            out[n, axis] = rows[n, axis] + past * way[axis]
-        out[n, 3] = side * field[i, j, k] + past
+        low, high = 4 * block, min(4 * block + 4, ni)
+        score = np.zeros((high - low, nj, nk), np.float32)
+        for i in range(low, high):
+            for j in range(nj):
+                row = score[i - low, j]
+                _candidates(field, side, i, j, row)
+                for k in range(nk):
+                    if row[k] > 0:
+                        row[k] = _scored(field, side, i, j, k, way)
+        for i in range(low, high):
+            total = 0
+            for j in range(nj):
+                row = score[i - low, j]
+                for k in range(nk):
+                    kept = row[k] > 0
+                    if row[k] >= wide:
+                        kept = _deepest(score, i - low, j, k, 2 if row[k] < 4 * wide else 4)
+                    keep[i, j, k] = kept
+                    total += kept
+            count[i] = total
 
 
 @parallel_kernel
-def paint(balls, edges, field, side, slack, out):  # type: ignore[no-untyped-def]
+def centres(field, side, keep, offsets, most, out):  # type: ignore[no-untyped-def]
+    """out (n,4) float32: centre (steps) and radius of the largest sphere near samples keep (i,j,k), at most `most` steps
+    away, in the order of the samples; offsets (i+1,) = where each plane begins."""
+    ni, nj, nk = field.shape
+    for i in prange(ni):
+        way, n = np.empty(3), offsets[i]
+        for j in range(nj):
+            for k in range(nk):
+                if keep[i, j, k]:
+                    past = min(max(_peak(field, side, i, j, k, way), 0.0), most)
+                    out[n, 0], out[n, 1], out[n, 2] = i + past * way[0], j + past * way[1], k + past * way[2]
+                    out[n, 3] = side * field[i, j, k] + past
+                    n += 1
+
+
+@helper
+def _raise(row, low, high, value):  # type: ignore[no-untyped-def]
+    """row[low:high] = the larger of itself and value. In words of eight, the last of which may overlap the one before."""
+    if high - low >= 8:
+        word = low
+        while word < high:
+            at = np.uint64(min(word, high - 8))
+            for m in range(8):
+                k = at + np.uint64(m)
+                row[k] = value if row[k] < value else row[k]
+            word += 8
+    else:
+        for k in range(low, high):
+            row[k] = value if row[k] < value else row[k]
+
+
+@parallel_kernel
+def paint(balls, offsets, edges, field, side, slack, out):  # type: ignore[no-untyped-def]
     """out (i,j,k) float32: diameter of the largest ball (n,4: centre and radius, steps) that covers a sample of {side
-    field > 0}, at least twice its own distance; balls reach slack farther. edges (m+1,) cut the first axis in slabs."""
+    field > 0}, at least twice its own distance; balls reach slack farther. Balls lie within a step of their plane, and
+    offsets (i+1,) say where a plane's begin; edges (m+1,) cut the first axis in slabs."""
+    ni, nj, nk = out.shape
+    largest = np.float32(0)
+    for n in range(len(balls)):
+        largest = max(largest, balls[n, 3])
+    reach_most = int(np.ceil(largest + slack)) + 1
     for slab in prange(len(edges) - 1):
         first, last = edges[slab], edges[slab + 1]
         for i in range(first, last):
-            for j in range(out.shape[1]):
-                for k in range(out.shape[2]):
+            for j in range(nj):
+                for k in range(nk):
                     out[i, j, k] = max(np.float32(2 * side * field[i, j, k]), np.float32(0))
-        for n in range(len(balls)):
+        for n in range(offsets[max(first - reach_most, 0)], offsets[min(last + reach_most, ni)]):
             x, y, z, r = balls[n, 0], balls[n, 1], balls[n, 2], balls[n, 3]
-            wide = r + slack
-            value = np.float32(2 * r)
+            wide = r + np.float32(slack)
+            value = np.float32(2) * r
             for i in range(max(first, int(np.ceil(x - wide))), min(last, int(np.floor(x + wide)) + 1)):
                 rest = wide * wide - (i - x) * (i - x)
                 half = np.sqrt(max(rest, 0.0))
-                for j in range(max(0, int(np.ceil(y - half))), min(out.shape[1], int(np.floor(y + half)) + 1)):
+                for j in range(max(0, int(np.ceil(y - half))), min(nj, int(np.floor(y + half)) + 1)):
                     reach = np.sqrt(max(rest - (j - y) * (j - y), 0.0))
-                    low, high = max(0, int(np.ceil(z - reach))), min(out.shape[2], int(np.floor(z + reach)) + 1)
-                    row = out[i, j]
-                    for k in range(low, high):
-                        row[k] = value if row[k] < value else row[k]
+                    low, high = max(0, int(np.ceil(z - reach))), min(nk, int(np.floor(z + reach)) + 1)
+                    _raise(out[i, j], low, high, value)
         for i in range(first, last):
-            for j in range(out.shape[1]):
-                for k in range(out.shape[2]):
+            for j in range(nj):
+                for k in range(nk):
                     if side * field[i, j, k] <= 0:
                         out[i, j, k] = 0
