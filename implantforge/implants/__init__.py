@@ -73,7 +73,8 @@ class Case:
 class Implant:
     """One implant type.
 
-    needs names bones as TotalSegmentator does, with {side} where the treated side goes: ("femur_{side}",).
+    needs names bones as TotalSegmentator does, with {side} where the treated side goes: ("femur_{side}",); also those it
+    uses when the scan shows them, where {other} is the other side.
     plan(case, params) -> Fit; design(fit, params) -> Design; checks(case, fit, design, part_mesh, params) -> Checks;
     phantom(seed) -> a synthetic patient with the truth beside it.
     """
@@ -87,10 +88,16 @@ class Implant:
     design: Callable[[Fit, Any], Design]
     checks: Callable[[Case, Fit, Design, Mesh, Any], tuple[Check, ...]]
     phantom: Callable[..., Any]
+    also: tuple[str, ...] = ()
 
     def bones(self, side: str) -> tuple[str, ...]:
         """Class names of the bones needed on one side."""
         return tuple(name.format(side=side) for name in self.needs)
+
+    def helpful(self, side: str) -> tuple[str, ...]:
+        """Class names of the bones used on one side when they are there."""
+        other = "right" if side == "left" else "left"
+        return tuple(name.format(side=side, other=other) for name in self.also)
 
 
 def _field(default: Any, doc: str, unit: str, note: dict[str, str], choices: Sequence[Any] = (), **limits: Any) -> Any:

@@ -70,7 +70,7 @@ def plan(
         found = cache.call("labels", steps.given_bones, file, volume)
     rough = found["labels"]
     side = steps.side(recipe, found["names"].value, scan["laterality"].value)
-    names = recipe.implant.bones(side)
+    names = (*recipe.implant.bones(side), *(n for n in recipe.implant.helpful(side) if n in found["names"].value))
     skins = {name: cache.call(f"surface {name}", steps.skin, volume, rough, name=name) for name in names}
     bones = {name: skin["mesh"] for name, skin in skins.items()}
     refined = cache.call("label", steps.relabel, rough, volume, *bones.values(), names=names)
