@@ -82,8 +82,11 @@ def shell(size: float, params: CupParams) -> Shell:
     outer = size / 2.0
     solid = outer - params.coat_mm
     bore = solid - params.wall_mm
-    small = float(np.sqrt(bore**2 - TAPER_HEIGHT_MM**2))
-    large = small + TAPER_HEIGHT_MM * float(np.tan(np.radians(TAPER_DEG / 2)))
+    slope = float(np.tan(np.radians(TAPER_DEG / 2)))
+    # the cone meets the bore's ball, and above it stays within that ball as far up as there is porous outside
+    small = min((bore**2 - TAPER_HEIGHT_MM**2) ** 0.5,
+                (bore**2 - RIM_BAND_MM**2) ** 0.5 - slope * (TAPER_HEIGHT_MM - RIM_BAND_MM))  # fmt: skip
+    large = small + TAPER_HEIGHT_MM * slope
     return Shell(outer, solid, bore, small, large, params.elliptic_mm / 2.0)
 
 

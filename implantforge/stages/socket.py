@@ -91,7 +91,7 @@ class Socket:
 
     def _behind(self, centre: Array, radius: float, ways: Array) -> tuple[Array, Array]:
         """Where each ray leaves the first bone that is not wholly inside the ball, and how far beyond the ball (or the
-        bone's own near side) that is; nan without bone."""
+        bone's own near side) that is; nan without bone, and where the ray leaves it on the joint's side, past the rim."""
         at = np.arange(0.6 * radius, radius + _BEHIND_MM, _STEP_MM)
         value = self.bone((centre + at[:, None, None] * ways).reshape(-1, 3)).reshape(len(at), -1)
         inside = value < 0
@@ -109,6 +109,9 @@ class Socket:
             pick = int(beyond[0]) if len(beyond) else len(stops) - 1
             last[ray] = stops[pick]
             left[ray] = stops[pick] - (max(radius, starts[pick]) if len(beyond) else radius)
+        out = np.nan_to_num(centre + last[:, None] * ways)
+        steep = np.stack([self.bone(out + 0.6 * axis) - self.bone(out - 0.6 * axis) for axis in np.eye(3)], axis=1)
+        left[steep @ self.medial < 0.3 * np.linalg.norm(steep, axis=1)] = np.nan
         return last, left
 
 
