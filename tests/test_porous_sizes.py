@@ -130,8 +130,20 @@ def test_a_sphere_enters_as_far_as_the_neck_lets_it():
     assert np.all(np.diff(share) <= 1e-9)
 
 
+def test_void_that_is_open_reads_so_for_small_spheres():
+    """Rows of touching balls, all of it reached by what fits into them."""
+    void = np.minimum(np.sqrt(((X + 9) % 18 - 9) ** 2 + Y**2 + Z**2) - 11.3, 50).astype(np.float32)
+    away = walls.distance(-void, 1.0)
+    share = passages.openness(away, -1, passages.faces(void.shape), np.array([0.0, 3.0, 6.0, 9.0, 12.0]))
+    assert share.min() == 1.0
+
+
 def test_pieces_and_their_shares():
     mask = np.zeros((12, 12, 12), np.bool_)
-    mask[:3], mask[6:7, :3, :3] = True, True
+    mask[:3], mask[6:7, 1:4, 1:4] = True, True
     assert passages.pieces(mask) == (2, pytest.approx(432 / 441))
+    mask[11, 11, 11] = True  # a crumb cut off by the faces
+    assert passages.pieces(mask) == (2, pytest.approx(432 / 442))
+    mask[10, 6, 6] = True
+    assert passages.pieces(mask)[0] == 3
     assert passages.pieces(np.zeros((4, 4, 4), np.bool_)) == (0, 0.0)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from implantforge.core import Array, Field, GeometryError, Mesh
+from implantforge.geom import shapes
+from implantforge.kernels import nearest
 from implantforge.kernels import thickness as balls
 from implantforge.kernels import topology
 
@@ -47,6 +49,21 @@ def _manifold(mesh: Mesh) -> manifold3d.Manifold:
 def manifold_status(mesh: Mesh) -> str:
     """manifold3d's verdict as referee: 'NoError' for a closed 2-manifold it accepts."""
     return str(_manifold(mesh).status()).split(".")[-1]
+
+
+def near_samples(mesh: Mesh, low_mm: Array, step_mm: float, shape: tuple[int, int, int], band_mm: float) -> Array:
+    """Distances (i,j,k) float32 mm, not signed, from samples step_mm apart, the first at low_mm, to a mesh; exact up to
+    band_mm and never above it. Faces farther from the samples are not looked at."""
+    corners = ((mesh.vertices - low_mm) / step_mm)[mesh.faces]
+    reach = band_mm / step_mm
+    near = (corners.max(axis=1) > -reach).all(axis=1) & (corners.min(axis=1) < np.array(shape) - 1 + reach).all(axis=1)
+    if not near.any():
+        return np.full(shape, band_mm, np.float32)
+    corners = np.ascontiguousarray(corners[near])
+    order, starts = shapes._slabs(corners[:, :, 0], reach, shape[0])
+    owner, square = np.full(shape, -1, np.int32), np.full(shape, reach * reach, np.float32)
+    nearest.seed(corners, order, starts, shapes.SLAB, reach, owner, square)
+    return np.float32(step_mm) * np.sqrt(square)
 
 
 def simplify(mesh: Mesh, tolerance_mm: float) -> Mesh:

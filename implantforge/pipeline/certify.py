@@ -35,7 +35,7 @@ def metal(design: Design, *, h_mm: float, simplify_mm: float) -> tuple[Mesh, dic
     holds = container(mesh)
     made = Field(lambda p: np.where(holds(p), -1.0, 1.0), field.bounds, np.inf)
     found = certificate(design, made, solved, h_mm) | {f"trimmed_{key}": value for key, value in trimmed.items()}
-    return mesh, found | {"porous": porosity.certified(design, made, solved)}
+    return mesh, found | {"porous": porosity.certified(design, made, solved, mesh)}
 
 
 def _apart(mesh: Mesh) -> Mesh:

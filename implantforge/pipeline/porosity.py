@@ -6,38 +6,47 @@ from typing import Any
 
 import numpy as np
 
-from implantforge.core import Array, Design, Field, GeometryError
+from implantforge.core import Array, Design, Field, GeometryError, Mesh
 from implantforge.core.field import Form
+from implantforge.geom import measure
 from implantforge.stages import lattice, porous
 from implantforge.stages.lattice import SolvedLattice
 
 WINDOW_CELLS, WINDOW_SAMPLES = 3.0, 112  # a finer look at a smaller window would not hold whole pores
 SAMPLES_PER_WALL = 8.0
 CELL_SAMPLES = 48
+TILE_SAMPLES = 96  # of a stochastic lattice, four cells along a side
+BAND_STEPS = 3.0  # farther off, the distance is found from where the mesh crosses the grid
 
 
-def certified(design: Design, made: Field, solved: SolvedLattice) -> dict[str, Any]:
+def certified(design: Design, made: Field, solved: SolvedLattice, mesh: Mesh | None = None) -> dict[str, Any]:
     """porous.Certificate as plain JSON, `coating` (21 CFR 888.3358, information) and how it was sampled; `refused` with the
-    reason where it cannot be read. made is negative in the metal of the finished mesh."""
+    reason where it cannot be read. made is negative in the metal; of a finished mesh it is the sign alone, and distances are
+    read from mesh."""
     region = design.porous - design.solid
     try:
         low, side = _window(region, WINDOW_CELLS * solved.cell_mm)
         step = max(side / WINDOW_SAMPLES, solved.wall_mm / SAMPLES_PER_WALL)
         points, shape = _points(low, side, step)
-        metal, asked = made(points).reshape(shape) < 0, region(points).astype(np.float32).reshape(shape)
-        found = porous.certificate(metal, step, region=asked, cell=cell(solved))
+        asked = region(points).astype(np.float32).reshape(shape)
+        metal = made(points).astype(np.float32).reshape(shape)
+        if mesh is not None:
+            metal = np.copysign(measure.near_samples(mesh, points[0], step, shape, BAND_STEPS * step), metal)
+        unit = cell(solved)
+        found = porous.certificate(metal, step, region=asked, cell=unit)
         coating = porous.coating_definition(found.values)
     except GeometryError as error:
         return {"refused": str(error)}
-    sampled = {"window_mm": side, "step_mm": step, "cell_mm": solved.cell_mm, "cell_samples": CELL_SAMPLES}
+    sampled = {"window_mm": side, "step_mm": step, "cell_mm": solved.cell_mm, "cell_samples": len(unit.share)}
     return found.as_dict() | {"coating": coating, "sampled": sampled}
 
 
-def cell(solved: SolvedLattice, samples: int = CELL_SAMPLES) -> porous.UnitCell:
-    """The cube after which a lattice repeats."""
+def cell(solved: SolvedLattice, samples: int | None = None) -> porous.UnitCell:
+    """The cube after which a lattice repeats; a stochastic one is a tile of several cells, sampled finer as a whole."""
     reach = 8.0 * solved.cell_mm
     endless = lattice.field(solved, np.array([[-reach] * 3, [reach] * 3]))
     side = _period(endless.form) or solved.cell_mm
+    samples = samples or (CELL_SAMPLES if side < 1.5 * solved.cell_mm else TILE_SAMPLES)
     return porous.unit_cell(endless, np.zeros(3), side, samples)
 
 

@@ -116,7 +116,7 @@ def certificate(
         errors["throat_um"] = max(0.9 * um, missed)
     open_values, curves["open"] = _open(away, inside, None if region is None else region > 0, step_mm)
     values |= open_values
-    values |= _pieces(metal, inside)
+    values |= _pieces(metal, inside, None if region is None else region > -step_mm)
     notes = () if region is None else ("walls and pores are read inside the porous region",)
     tensor: list[list[float]] = []
     if cell is not None:
@@ -183,10 +183,11 @@ def _open(
     return values, {"sphere_um": diameters.tolist(), "share_pct": [round(s, 3) for s in told.values()]}
 
 
-def _pieces(metal: NDArray[np.bool_], inside: NDArray[np.bool_]) -> dict[str, float]:
-    """Pieces of metal and of the region's void, and the share of the largest."""
+def _pieces(metal: NDArray[np.bool_], inside: NDArray[np.bool_], edge: NDArray[np.bool_] | None) -> dict[str, float]:
+    """Pieces of metal and of the region's void, and the share of the largest; crumbs cut off by faces or edge do not count."""
     solids, largest = passages.pieces(metal)
-    voids, _ = passages.pieces(~metal & inside)
+    border = None if edge is None else edge | passages.faces(metal.shape)
+    voids, _ = passages.pieces(~metal & inside, border)
     return {"solid_pieces": float(solids), "largest_solid_piece_pct": 100 * largest, "void_pieces": float(voids)}
 
 

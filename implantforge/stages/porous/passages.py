@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from implantforge.core import Array
 from implantforge.kernels import isoarea
-from implantforge.stages.porous.walls import distance, levels
+from implantforge.stages.porous.walls import distance
 
 Mask = NDArray[np.bool_]
 Samples = NDArray[np.float32]
+EDGE = 0.3  # steps: what distances to a curved surface miss
 # six tetrahedra around the diagonal 0..7, corners 4 i + 2 j + k
 _TETRAHEDRA = np.array([[0, a, a + b, 7] for a, b in ((4, 2), (4, 1), (2, 4), (2, 1), (1, 4), (1, 2))])
 
@@ -23,13 +24,21 @@ def area(values: NDArray) -> float:
     return float(out.sum())
 
 
-def pieces(mask: Mask) -> tuple[int, float]:
-    """How many pieces (touching by a face) a mask has, and the share of the largest."""
+def pieces(mask: Mask, border: Mask | None = None, least: float = 0.01) -> tuple[int, float]:
+    """How many pieces (touching by a face) a mask has, and the share of the largest. Pieces that reach into border (the
+    array's faces unless given), where they may hang together with what is not seen, count from `least` of the whole."""
     labels, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
     if not count:
         return 0, 0.0
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    return int(count), float(sizes.max() / sizes.sum())
+    sizes = cc3d.statistics(labels, no_slice_conversion=True)["voxel_counts"][1:].astype(float)
+    cut = np.zeros(count + 1, np.bool_)
+    if border is None:
+        for axis in range(3):
+            cut[np.unique(np.take(labels, (0, -1), axis))] = True
+    else:
+        cut[np.unique(labels[border])] = True
+    whole = sizes[~cut[1:] | (sizes >= least * sizes.sum())]
+    return len(whole), float(sizes.max() / sizes.sum())
 
 
 def faces(shape: tuple[int, ...]) -> Mask:
@@ -84,15 +93,20 @@ def _through(away: Samples, side: int, radius: float) -> list[bool]:
 def openness(away: Samples, side: int, outside: Mask, diameters: Array, counted: Mask | None = None) -> Array:
     """Share of the void {side away > 0} (of its part in `counted`) that a sphere coming from `outside` sweeps, by its
     diameter (steps); a diameter of 0 asks for a connection alone."""
-    void = (away > 0) if side > 0 else (away < 0)
+    depth = away if side > 0 else -away
+    void = depth > 0
     told = void if counted is None else void & counted
     out = np.zeros(len(diameters))
     total = int(told.sum())
     for n, diameter in enumerate(diameters):
-        space = void if diameter <= 0 else (away >= diameter / 2 if side > 0 else away <= -diameter / 2)
+        radius = np.float32(diameter / 2)
+        space = void if diameter <= 0 else depth >= radius
         swept = reached(space, outside)
-        if diameter > 0 and swept.any() and not swept.all():
-            # a sphere covers what its centre reaches; samples stand for half a step more
-            swept = (distance(levels(swept)) > -diameter / 2 - 0.5) & void
+        if diameter > 0 and swept.any():
+            # centres stand anywhere in {depth > radius}, not on samples alone
+            level = radius - depth
+            level[space & ~swept] = 0.5
+            level[swept] = np.minimum(level[swept], np.float32(-1e-3))
+            swept = (distance(level, 1.0, side=-1) >= -radius - EDGE) & void
         out[n] = int((swept & told).sum()) / max(total, 1)
     return out
