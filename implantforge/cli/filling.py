@@ -24,6 +24,7 @@ _MM = click.FloatRange(0.0, min_open=True)
 @click.option("--wall-mm", type=_MM, help="true wall, strut diameter or neck of a network")
 @click.option("--porosity", type=click.FloatRange(0.0, 1.0, True, True), help="open share, e.g. 0.7  [default: 0.7]")
 @click.option("--pore-mm", type=_MM, help="median pore (local thickness of the void)")
+@click.option("--modulus-gpa", type=_MM, help="Young's modulus of the lattice, mean over all directions, Ti-6Al-4V")
 @click.option("--depth-mm", type=_MM, help="fill the outer layer of this depth, the rest stays solid  [default: all]")
 @click.option("--region", metavar="BOX|MESH", help="fill within x0,y0,z0,x1,y1,z1 (mm) or a second closed mesh alone")
 @click.option("--placement", type=click.Choice(("cartesian", "cylindrical", "spherical", "conformal")),
@@ -49,13 +50,16 @@ _MM = click.FloatRange(0.0, min_open=True)
 @click.option(
     "--machine", metavar="NAME", help="refuse what is thinner than this printer makes (implantforge list machines)"
 )
+@click.option("--certificate", is_flag=True, help="stiffness, permeability and every size with its error as well")
+@click.option("--stream", is_flag=True, help="hold no mesh: for parts larger than memory (STL, 3MF)  "
+              "[default: from 20 M triangles on]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
 @click.option("--quiet", "-q", is_flag=True, help="no progress")
 def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -> int:
     """Fill SHAPE, a closed STL, 3MF, PLY or OBJ, with a lattice and write PART.
 
-    Give one of --wall-mm, --porosity or --pore-mm. All of the shape is filled, or its outer --depth-mm, or --region.
-    Lengths in mm. What was asked and what came out is measured and reported.
+    Give one of --wall-mm, --porosity, --pore-mm or --modulus-gpa. All of the shape is filled, or its outer
+    --depth-mm, or --region. Lengths in mm. What was asked and what came out is measured and reported.
     """
     from implantforge.cli.progress import Progress
     from implantforge.core import Lattice
@@ -73,8 +77,12 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
     grades = tuple(lattices.parse_grade(text, axis) for text in given["grades"])
     asked = {name: given[name] for name in ("wall_mm", "porosity", "pore_mm") if given[name] is not None}
     if len(asked) > 1:
-        raise InputError(f"lattice: give one of --wall-mm, --porosity, --pore-mm, not {len(asked)}")
-    if not asked and not any(grade.what != "cell_mm" for grade in grades):
+        raise InputError(f"lattice: give one of --wall-mm, --porosity, --pore-mm, --modulus-gpa, not {len(asked)}")
+    if asked and given["modulus_gpa"] is not None:
+        raise InputError(f"lattice: give --modulus-gpa or --{next(iter(asked)).replace('_', '-')}, not both")
+    if given["stream"] and out.suffix.lower() == ".ply":
+        raise InputError("lattice: PLY counts its points at the top and cannot be streamed; write .stl or .3mf")
+    if given["modulus_gpa"] is None and not asked and not any(grade.what != "cell_mm" for grade in grades):
         asked = {"porosity": 0.7}
     there = lattices.forms(given["kind"])
     form: Any = given["form"] or next((f for f in ("sheet", "strut", "network") if f in there), "network")
@@ -83,10 +91,9 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
     options = filling.Options(**{name: given[name] for name in filling.Options.__dataclass_fields__ if name in given})
     with Progress(quiet) as progress:
         made = filling.fill(shape, noun, options, region=given["region"], volumes=_fields(given["fields"]),
-                            beams=beams is not None, on_stage=progress)  # fmt: skip
-        if beams is not None:
-            filling.write_beams(beams, made)
-        filling.write_part(out, made)
+                            beams=beams is not None, suffix=out.suffix.lower(), on_stage=progress)  # fmt: skip
+        with filling.timed("write", progress):
+            filling.write(out, made, beams)
     page = {"part": str(out), **({"beams": str(beams)} if beams else {}), **made.page}
     if as_json:
         put_json(page)
@@ -115,11 +122,20 @@ def _summary(page: dict[str, Any]) -> None:
     made, got, planned = page["lattice"], page["got"], page["designed"]
     click.echo(f"{made['kind']} {made['form']}, cell {made['cell_mm']:g} mm: " + ", ".join(
         f"{name} {value:g}" for name, value in page["asked"].items()))  # fmt: skip
-    porosity = got.get("porosity_pct", got["porosity_region_pct"])
-    click.echo(f"  porosity {porosity:.1f} %   wall {got['wall_mm']:.3f} mm (designed {planned['wall_mm']:.3f})   "
-               f"largest pore {got['pore_largest_mm']:.2f} mm   throat {got['throat_mm']:.2f} mm")  # fmt: skip
+    if "refused" in got:
+        click.echo(
+            f"  porosity {got['porosity_region_pct']:.1f} %   wall designed {planned['wall_mm']:.3f} mm; {got['refused']}"
+        )
+    else:
+        click.echo(f"  porosity {got['porosity_pct']:.1f} %   wall {got['wall_mm']:.3f} mm (designed "
+                   f"{planned['wall_mm']:.3f})   pores {got['pore_median_mm']:.2f}, largest "
+                   f"{got['pore_largest_mm']:.2f} mm   throat {got['throat_mm']:.2f} mm")  # fmt: skip
+    found = page.get("certificate", {}).get("values")
+    if found:
+        click.echo(f"  modulus {found['modulus_min_gpa']:.2f}..{found['modulus_max_gpa']:.2f} GPa by direction   "
+                   f"permeability {found['permeability_1e9_m2']:.2f}e-9 m2")  # fmt: skip
     click.echo(f"  {page['part_volume_mm3'] / 1000:.3f} cm3   {page['part_mass_g']:.2f} g   {page['triangles']} triangles   "
-               f"{page['components']} body")  # fmt: skip
+               + (f"{page['components']} body" if "components" in page else "streamed"))  # fmt: skip
     for remark in page["remarks"]:
         click.echo(f"  look: {remark}")
     click.echo(page["part"] + (f"  {page['beams']}" if "beams" in page else ""))

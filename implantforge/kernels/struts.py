@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from implantforge.kernels.jit import parallel_kernel, prange
+from implantforge.kernels.jit import helper, kernel, parallel_kernel, prange
 
 
 @parallel_kernel
@@ -37,26 +37,73 @@ def line_distance(lines, step, reach, out):  # type: ignore[no-untyped-def]
                 plane[j, k] = np.sqrt(plane[j, k])
 
 
+@helper
+def _bin_span(s, low, bin_mm, shape, reach, out):  # type: ignore[no-untyped-def]
+    """out (6,) = first and last bin along each axis that a strut may come within reach of."""
+    for a in range(3):
+        first = np.floor((min(s[a], s[3 + a]) - reach - low[a]) / bin_mm)
+        last = np.floor((max(s[a], s[3 + a]) + reach - low[a]) / bin_mm)
+        out[a], out[3 + a] = max(int(first), 0), min(int(last), shape[a] - 1)
+
+
+@kernel
+def net_bins(struts, low, bin_mm, shape, reach, starts, items):  # type: ignore[no-untyped-def]
+    """Struts (m,8) that come within reach of each bin's middle and half its diagonal: starts (bins + 1,) of their numbers
+    in items. With no items, starts alone is worked out."""
+    span = np.empty(6, np.int64)
+    wide = (reach + 0.8661 * bin_mm) ** 2
+    fill = len(items) > 0
+    for m in range(len(struts)):
+        s = struts[m]
+        _bin_span(s, low, bin_mm, shape, reach, span)
+        d, e, f = s[3] - s[0], s[4] - s[1], s[5] - s[2]
+        inverse = 1.0 / (d * d + e * e + f * f + 1e-30)
+        for i in range(span[0], span[3] + 1):
+            u = low[0] + (i + 0.5) * bin_mm - s[0]
+            for j in range(span[1], span[4] + 1):
+                v = low[1] + (j + 0.5) * bin_mm - s[1]
+                for k in range(span[2], span[5] + 1):
+                    w = low[2] + (k + 0.5) * bin_mm - s[2]
+                    t = min(max((u * d + v * e + w * f) * inverse, 0.0), 1.0)
+                    if (u - t * d) ** 2 + (v - t * e) ** 2 + (w - t * f) ** 2 < wide:
+                        b = (i * shape[1] + j) * shape[2] + k
+                        if fill:
+                            items[starts[b]] = m
+                            starts[b] += 1
+                        else:
+                            starts[b + 1] += 1
+    if fill:
+        # filled starts are the next ones'
+        for b in range(len(starts) - 1, 0, -1):
+            starts[b] = starts[b - 1]
+        starts[0] = 0
+    else:
+        for b in range(1, len(starts)):
+            starts[b] += starts[b - 1]
+
+
 @parallel_kernel
 def net_distance(struts, starts, items, origin, bin_mm, shape, reach, points, out):  # type: ignore[no-untyped-def]
-    """out (n,) = distance of points (n,3) to the nearest strut of struts (m,8) = start, end, radius at each, at most
-    reach. Struts near bin b are items[starts[b]:starts[b + 1]]."""
+    """out (n,) = distance of points (n,3) to the nearest strut of struts (m,9) = start, way, radius at the start, its
+    growth to the end, 1 / length^2; at most reach. Struts near bin b are items[starts[b]:starts[b + 1]]."""
+    each = 1.0 / bin_mm
     for c in prange((len(points) + 255) // 256):
         for n in range(np.int64(c) * 256, min(np.int64(c) * 256 + 256, len(points))):
             x, y, z = points[n, 0], points[n, 1], points[n, 2]
-            i = int(np.floor((x - origin[0]) / bin_mm))
-            j = int(np.floor((y - origin[1]) / bin_mm))
-            k = int(np.floor((z - origin[2]) / bin_mm))
+            i = int(np.floor((x - origin[0]) * each))
+            j = int(np.floor((y - origin[1]) * each))
+            k = int(np.floor((z - origin[2]) * each))
             best = reach
             if 0 <= i < shape[0] and 0 <= j < shape[1] and 0 <= k < shape[2]:
                 b = (i * shape[1] + j) * shape[2] + k
                 for m in range(starts[b], starts[b + 1]):
-                    s = struts[items[m]]
-                    u, v, w = x - s[0], y - s[1], z - s[2]
-                    d, e, f = s[3] - s[0], s[4] - s[1], s[5] - s[2]
-                    t = (u * d + v * e + w * f) / (d * d + e * e + f * f + 1e-30)
-                    t = min(max(t, 0.0), 1.0)
+                    q = items[m]
+                    u, v, w = x - struts[q, 0], y - struts[q, 1], z - struts[q, 2]
+                    d, e, f = struts[q, 3], struts[q, 4], struts[q, 5]
+                    t = min(max((u * d + v * e + w * f) * struts[q, 8], 0.0), 1.0)
                     u, v, w = u - t * d, v - t * e, w - t * f
-                    away = np.sqrt(u * u + v * v + w * w) - s[6] - t * (s[7] - s[6])
-                    best = away if away < best else best
+                    radius = struts[q, 6] + t * struts[q, 7]
+                    square, near = u * u + v * v + w * w, best + radius
+                    if square < near * near and near > 0:
+                        best = np.sqrt(square) - radius
             out[n] = best

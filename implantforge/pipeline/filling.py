@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from implantforge.core import Field, GeometryError, InputError, Lattice, Mesh, Pose
+from implantforge.core import Design, Field, GeometryError, InputError, Lattice, Mesh, Pose
 from implantforge.geom import grids, imagefile, measure, meshing, nearby, shapes
+from implantforge.geom.meshing import Surface
+from implantforge.pipeline import moduli, porosity
 from implantforge.pipeline.cache import Stage
-from implantforge.stages import beamfile, export, lattice, meshfile, printability
+from implantforge.stages import beamfile, export, lattice, meshfile, porous, printability
 from implantforge.stages.lattice import Coat
 
 OnStage = Callable[[str, Stage | None], None]
@@ -26,6 +29,8 @@ PARTS = (".stl", ".3mf", ".ply")
 MOST_MM = 2000.0
 SAMPLES = 40e6  # of the distance to a shape; finer than this many steps are widened
 WINDOW_VOXELS = 150
+STREAMED = 20e6  # triangles, from which on the part goes to its file without being held
+PER_TRIANGLE = {".stl": 50, ".3mf": 20, ".ply": 26}  # bytes in a file, at least
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,17 @@ class Options:
     unit: str = "mm"
     machine: str | None = None
     material: str = "Ti-6Al-4V ELI"
+    modulus_gpa: float | None = None
+    stream: bool = False
+    certificate: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """The metal as a mesh, how it was made, and its page of plain numbers."""
+    """The metal as a mesh (None: a surface to be streamed), how it was made, and its page of plain numbers."""
 
-    mesh: Mesh
+    mesh: Mesh | None
+    surface: Surface
     coat: Coat
     page: dict[str, Any]
 
@@ -60,10 +69,11 @@ def fill(
     region: str | None = None,
     volumes: Mapping[str, Path] | None = None,
     beams: bool = False,
+    suffix: str = ".stl",
     on_stage: OnStage = lambda name, stage: None,
 ) -> Filled:
     """The shape of a file, filled. region is a box `x0,y0,z0,x1,y1,z1` in mm or a second closed mesh; beams says
-    that struts are wanted one by one.
+    that struts are wanted one by one, suffix the file that the part is meant for.
 
     InputError for files that cannot be used, GeometryError for lattices that cannot be.
     """
@@ -71,31 +81,48 @@ def fill(
     metal = printability.material(options.material)
     if beams and lattice.form_of(asked) != "strut":
         raise InputError(f"lattice: {asked.kind} {lattice.form_of(asked)} has no struts to write as beams")
+    if options.modulus_gpa is not None:
+        with timed("stiffness", on_stage):
+            asked = moduli.of_modulus(asked, options.modulus_gpa)
     lattice.solve(asked)  # what cannot be is refused before the work
-    with _timed("read", on_stage):
+    with timed("read", on_stage):
         body = read_shape(shape, options.unit, asked.cell_mm)
         sources = {name: _volume(path) for name, path in (volumes or {}).items()}
-    with _timed("distances", on_stage):
+    with timed("distances", on_stage):
         outer, depths = _distances(body, asked, options)
         selected = None if region is None else _selected(region, options)
-    with _timed("lattice", on_stage):
+    with timed("lattice", on_stage):
         coat = lattice.coat(
             asked, outer, depths=depths, selected=selected, sources=sources, min_feature_mm=limit, depth_mm=options.depth_mm,
             skin_mm=options.skin_mm, rim_mm=options.rim_mm, fillet_mm=options.fillet_mm, border=options.border,
         )  # fmt: skip
-    with _timed("surface", on_stage):
-        mesh, trimmed = lattice.trim(
-            meshing.polygonise(coat.metal, options.h_mm), largest_void_mm3=asked.cell_mm**3, least_piece=0.02
-        )
-    with _timed("measure", on_stage):
-        page = _page(shape, body, asked, options, coat, mesh, trimmed)
-        page["part_mass_g"] = mesh.volume_mm3 * metal.density_g_cm3 / 1000.0
+    with timed("surface", on_stage):
+        surface = meshing.surface(coat.metal, options.h_mm)
+        mesh, trimmed = _mesh(surface, asked, options, suffix)
+    with timed("measure", on_stage):
+        page = _page(shape, body, asked, options, coat, (mesh, surface), trimmed)
+        page["part_mass_g"] = page["part_volume_mm3"] * metal.density_g_cm3 / 1000.0
         page["material"] = metal.name
-    return Filled(mesh, coat, page)
+    return Filled(mesh, surface, coat, page)
+
+
+def _mesh(surface: Surface, asked: Lattice, options: Options, suffix: str) -> tuple[Mesh | None, dict[str, float]]:
+    """The surface as a trimmed mesh; None when it is to be streamed."""
+    if options.stream or surface.face_count > STREAMED:
+        if suffix == ".ply":
+            raise InputError(
+                f"lattice: a PLY of {surface.face_count} triangles cannot be streamed; write .stl or .3mf, or raise h"
+            )
+        return None, {}
+    n = len(surface.bits)
+    whole = Mesh(surface.vertices(0, n), surface.faces(0, n))  # type: ignore[arg-type]
+    surface.values = None
+    return lattice.trim(whole, largest_void_mm3=asked.cell_mm**3, least_piece=0.02)
 
 
 @contextmanager
-def _timed(name: str, on_stage: OnStage) -> Iterator[None]:
+def timed(name: str, on_stage: OnStage) -> Iterator[None]:
+    """Tells of a stage that begins and ends."""
     on_stage(name, None)
     began = time.perf_counter()
     yield
@@ -211,36 +238,57 @@ def _selected(region: str, options: Options) -> Field:
 
 
 def _page(
-    shape: Path, body: Mesh, asked: Lattice, options: Options, coat: Coat, mesh: Mesh, trimmed: Mapping[str, float]
+    shape: Path,
+    body: Mesh,
+    asked: Lattice,
+    options: Options,
+    coat: Coat,
+    made_of: tuple[Mesh | None, Surface],
+    trimmed: Mapping[str, float],
 ) -> dict[str, Any]:
     """What was asked and what came out."""
-    volumes = measure.components(mesh)[1]
-    region_mm3, core_mm3 = _volumes(body, coat)
+    mesh, surface = made_of
+    region_mm3, core_mm3, metal_mm3 = _volumes(body, coat)
+    if mesh is not None:
+        metal_mm3 = mesh.volume_mm3
     got = _measured(coat, asked)
-    got["porosity_region_pct"] = 100.0 * (1.0 - (mesh.volume_mm3 - core_mm3) / region_mm3)
-    wanted = {name: getattr(asked, name) for name in ("wall_mm", "porosity", "pore_mm")}
+    got["porosity_region_pct"] = 100.0 * (1.0 - (metal_mm3 - core_mm3) / region_mm3)
+    if got.get("porosity_pct") is None:
+        got["porosity_pct"] = got["porosity_region_pct"]
+    names = ("wall_mm", "porosity", "pore_mm")
+    wanted = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    if options.modulus_gpa is not None:
+        wanted = {"modulus_gpa": options.modulus_gpa}
     made = coat.solved
     page: dict[str, Any] = {
         "shape": shape.name,
         "lattice": {"kind": made.kind, "form": made.form, "cell_mm": made.cell_mm, "placement": asked.placement,
                     "seed": asked.seed, "grades": [asdict(grade) for grade in asked.grades]},
-        "asked": {name: value for name, value in wanted.items() if value is not None},
+        "asked": wanted,
         "designed": {"wall_mm": made.wall_mm, "wall_least_mm": coat.wall_span_mm[0], "wall_most_mm": coat.wall_span_mm[1],
                      "porosity_pct": 100 * made.porosity, "pore_largest_mm": made.pore_mm, "throat_mm": made.throat_mm},
         "got": got,
-        "part_volume_mm3": mesh.volume_mm3,
+        "part_volume_mm3": metal_mm3,
         "shape_volume_mm3": body.volume_mm3,
         "porous_volume_mm3": region_mm3,
-        "triangles": len(mesh.faces),
-        "components": int((volumes > 0).sum()),
-        "closed_voids": int((volumes <= 0).sum()),
-        "open_edges": measure.bad_edges(mesh),
-        **{f"trimmed_{key}": value for key, value in trimmed.items() if key != "kept_volume_mm3"},
+        "streamed": mesh is None,
+        "triangles": surface.face_count if mesh is None else len(mesh.faces),
         "h_mm": options.h_mm,
     }  # fmt: skip
+    if options.modulus_gpa is not None:
+        page["designed"]["modulus_mean_gpa"] = moduli.modulus_gpa(asked)
+    if mesh is not None:
+        volumes = measure.components(mesh)[1]
+        page |= {"components": int((volumes > 0).sum()), "closed_voids": int((volumes <= 0).sum()),
+                 "open_edges": measure.bad_edges(mesh)}  # fmt: skip
+        page |= {f"trimmed_{key}": value for key, value in trimmed.items() if key != "kept_volume_mm3"}
     if coat.net is not None:
         page["struts"] = len(coat.net.struts)
         page["dangling_strut_ends"] = lattice.dangling(coat.net, coat.core)
+    if options.certificate:
+        core = coat.core or shapes.sphere(coat.region.bounds[1] + 100.0, 1e-3)
+        design = Design(core, coat.region, coat.region, asked)
+        page["certificate"] = porosity.certified(design, coat.metal, made)
     page["remarks"] = _remarks(page, options)
     return page
 
@@ -248,102 +296,127 @@ def _page(
 def _remarks(page: Mapping[str, Any], options: Options) -> list[str]:
     """What a person should know before printing."""
     rows = []
+    if page["streamed"]:
+        rows.append("written without being held: loose pieces at the border were not looked for")
     least = min(rule.min_wall_mm for rule in printability.RULES.values())
     if page["designed"]["wall_least_mm"] < least:
         rows.append(
             f"walls of {page['designed']['wall_least_mm']:.3f} mm are thinner than {least:g} mm, what LPBF rules ask"
         )
-    if options.skin_mm > 0 or page["closed_voids"]:
+    if options.skin_mm > 0 or page.get("closed_voids"):
         rows.append("closed off: powder cannot leave; open the skin or drill")
     elif page["designed"]["throat_mm"] < printability.RULES["LPBF"].lattice_throat_mm:
         rows.append(f"throats of {page['designed']['throat_mm']:.2f} mm hold powder back")
     return rows
 
 
-def _volumes(body: Mesh, coat: Coat) -> tuple[float, float]:
-    """mm3 to be filled, and mm3 that stay solid."""
-    if coat.core is None:
-        return body.volume_mm3, 0.0
+def _volumes(body: Mesh, coat: Coat) -> tuple[float, float, float]:
+    """mm3 to be filled, mm3 that stay solid, and mm3 of metal, the last by points."""
     step = max(float(np.cbrt(np.ptp(coat.metal.bounds, axis=0).prod() / 2e6)), 1e-3)
-    solid = inside = 0
+    solid = inside = metal = 0
     low, high = coat.metal.bounds
     axes = [np.arange(a + part * step, b, step) for a, b, part in zip(low, high, (0.37, 0.61, 0.83))]
     for x in axes[0]:
         p = np.stack(np.meshgrid([x], axes[1], axes[2], indexing="ij"), axis=-1).reshape(-1, 3)
-        core = coat.core(p) < 0
+        core = coat.core(p) < 0 if coat.core is not None else np.zeros(len(p), bool)
         solid += int(core.sum())
         inside += int(((coat.region(p) < 0) & ~core).sum())
+        metal += int((coat.metal(p) < 0).sum())
     total = max(solid + inside, 1)
     if not inside:
         raise GeometryError("lattice: nothing is left to be filled: the solid parts take the whole region")
-    return body.volume_mm3 * inside / total, body.volume_mm3 * solid / total
+    return tuple(body.volume_mm3 * part / total for part in (inside, solid, metal))  # type: ignore[return-value]
 
 
 def _measured(coat: Coat, asked: Lattice) -> dict[str, Any]:
-    """Porosity, wall and pores on voxels of the metal as it is, in the densest window of the region."""
+    """Porosity, walls and pores of the metal as it is, in the densest window of the region: local thickness from distances
+    finer than the samples; necks and throats on the samples themselves."""
     wall, cell = coat.wall_span_mm[0], asked.cell_mm
     window = min(3.0 * cell, 60.0)
-    voxel = max(wall / 7.0, window / WINDOW_VOXELS)
-    seen = measure.certificate(coat.porous, coat.region, voxel, window_mm=window)
-    made = {
-        "wall_mm": seen["lattice_neck_um" if coat.solved.form == "network" else "lattice_wall_um"] / 1000,
-        "wall_median_mm": seen["lattice_wall_um"] / 1000,
-        "wall_p01_mm": seen["lattice_wall_p01_um"] / 1000,
-        "pore_largest_mm": seen["lattice_pore_size_um"] / 1000,
-        "throat_mm": seen["throat_um"] / 1000,
+    step = max(wall / 7.0, window / WINDOW_VOXELS)
+    low, side = porosity._window(coat.region, window)
+    p, shape = porosity._points(low, side, step)
+    metal = coat.metal(p).astype(np.float32).reshape(shape)
+    try:
+        seen = porous.certificate(metal, step, region=coat.region(p).astype(np.float32).reshape(shape)).values
+    except GeometryError as error:
+        return {"refused": str(error), "step_mm": step}
+    rough = measure.certificate(coat.porous, coat.region, step, window_mm=window)
+    sizes = {"wall_median_mm": "wall_median_um", "wall_p01_mm": "wall_p01_um", "pore_median_mm": "pore_median_um",
+             "pore_largest_mm": "pore_largest_um"}  # fmt: skip
+    made = {name: seen[key] / 1000 for name, key in sizes.items()}
+    neck = rough["lattice_neck_um"] / 1000
+    return {
+        "wall_mm": neck if coat.solved.form == "network" else made["wall_median_mm"],
+        **made,
+        "porosity_pct": _inner(coat, cell),
+        "throat_mm": rough["throat_um"] / 1000,
         "open_void_pct": seen["open_void_pct"],
-        "voxel_mm": voxel,
+        "step_mm": step,
     }
-    return made | _inner(coat, cell)
 
 
-def _inner(coat: Coat, cell: float) -> dict[str, float]:
-    """Porosity and median pore half a cell and more under every border, where the lattice is whole; empty when there is no
-    such place."""
-    step = cell / 20
+def _inner(coat: Coat, cell: float) -> float | None:
+    """Porosity of a block half a cell and more under every border, where the lattice is whole; None when there is none."""
     low, high = coat.region.bounds
     middle, half = 0.5 * (low + high), np.minimum(0.5 * (high - low), 2.0 * cell)
-    axes = [np.arange(c - h, c + h, step) for c, h in zip(middle, half)]
-    p = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    flat = p.reshape(-1, 3)
-    region = (coat.region(flat) < -0.5 * cell).reshape(p.shape[:3])
-    if region.sum() < 4000:
-        return {}
-    void = (coat.porous(flat) > 0).reshape(p.shape[:3])
-    thick = measure.local_thickness(void, step)
-    return {
-        "porosity_pct": 100.0 * float(void[region].mean()),
-        "pore_median_mm": float(np.median(thick[void & region])),
-    }
+    p = np.random.default_rng(3).uniform(middle - half, middle + half, (300_000, 3))
+    p = p[coat.region(p) < -0.5 * cell]
+    return 100.0 * float(np.mean(coat.porous(p) > 0)) if len(p) > 150_000 else None
 
 
-def write_part(path: Path, made: Filled) -> None:
-    """STL, 3MF or PLY by suffix, whole or not at all. InputError for another suffix."""
-    suffix = path.suffix.lower()
-    fresh = path.with_name(f".part-{os.getpid()}-{path.name}")
+def write(part: Path, made: Filled, beams: Path | None = None, progress: export.Progress | None = None) -> None:
+    """STL, 3MF or PLY by suffix, and the struts as a 3MF beam lattice: all of it or nothing. InputError when the disk does
+    not take it, GeometryError for beams of lattices without struts."""
+    fresh = {path: path.with_name(f".part-{os.getpid()}-{path.name}") for path in (part, beams) if path is not None}
+    need = made.page["triangles"] * PER_TRIANGLE[part.suffix.lower()]
+    free = shutil.disk_usage(part.parent).free
+    if free < need:
+        raise InputError(
+            f"lattice: {part} needs {need / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free; raise h or choose another "
+            "folder"
+        )
+    at = part
     try:
-        if suffix == ".stl":
-            export.write_stl(fresh, made.mesh)
-        elif suffix == ".3mf":
-            export.write_3mf(fresh, made.mesh, Pose(), {"Title": path.stem}, material=made.page["material"])
-        else:
-            meshfile.write_mesh(fresh, made.mesh)
-        os.replace(fresh, path)
+        _write_part(fresh[part], part, made, progress)
+        if beams is not None:
+            at = beams
+            _write_beams(fresh[beams], made)
+        for path, whole in fresh.items():
+            at = path
+            os.replace(whole, path)
+    except OSError as error:
+        raise InputError(f"lattice: {at} could not be written ({error.strerror or error}); nothing is left") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        for path in fresh.values():
+            path.unlink(missing_ok=True)
 
 
-def write_beams(path: Path, made: Filled) -> None:
-    """The struts as a 3MF beam lattice, whole or not at all; GeometryError for lattices without struts."""
+def _write_part(fresh: Path, path: Path, made: Filled, progress: export.Progress | None) -> None:
+    notes = {"Title": path.stem}
+    suffix, mesh, material = path.suffix.lower(), made.mesh, made.page["material"]
+    if mesh is None and suffix == ".stl":
+        export.stream_stl(fresh, made.surface, progress)
+    elif mesh is None:
+        export.stream_3mf(fresh, made.surface, Pose(), notes, material=material, progress=progress)
+    elif suffix == ".stl":
+        export.write_stl(fresh, mesh)
+    elif suffix == ".3mf":
+        try:
+            export.write_3mf(fresh, mesh, Pose(), notes, material=material)
+        except GeometryError:
+            raise
+        except Exception as error:  # lib3mf has an exception of its own for a disk that is full
+            raise OSError(None, f"3MF: {type(error).__name__}") from error
+    else:
+        meshfile.write_mesh(fresh, mesh)
+
+
+def _write_beams(fresh: Path, made: Filled) -> None:
     if made.coat.net is None:
         raise GeometryError(f"lattice: {made.coat.solved.kind} {made.coat.solved.form} has no struts to write as beams")
     net = made.coat.net
-    fresh = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        beamfile.write_beams(fresh, net.joints, net.struts, net.radius_mm)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    beamfile.write_beams(fresh, net.joints, net.struts, net.radius_mm)
 
 
 def check_targets(*paths: Path | None) -> None:

@@ -11,13 +11,15 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array, Field, GeometryError
-from implantforge.kernels.struts import net_distance
+from implantforge.kernels.struts import net_bins, net_distance
 from implantforge.stages.lattice import struts
 from implantforge.stages.lattice.placing import Chart
 from implantforge.stages.lattice.solving import SolvedLattice
 
 MOST_STRUTS = 4_000_000
 BORDERS = ("cap", "trim", "cut")
+REACH, BIN = 0.25, 0.2  # cells: how far distances are told, and the bins that struts are listed by
+MOST_BINS = 2e7
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,53 +155,36 @@ def dangling(net: Net, core: Field | None) -> int:
 
 
 def field(net: Net, cell_mm: float) -> Field:
-    """The metal of the net: round struts, tapered where their joints differ, joined; distances up to a third of a cell."""
+    """The metal of the net: round struts, tapered where their joints differ, joined; distances up to a quarter of a cell."""
     a, b = net.struts.T
     rows = np.hstack([net.joints[a], net.joints[b], net.radius_mm[a, None], net.radius_mm[b, None]])
-    most, reach = float(net.radius_mm.max()), cell_mm / 3
-    bin_mm = max(0.4 * cell_mm, most)
+    most, reach = float(net.radius_mm.max()), REACH * cell_mm
+    bin_mm = max(BIN * cell_mm, most)
     low, high = net.joints.min(axis=0) - most - reach, net.joints.max(axis=0) + most + reach
+    bin_mm = max(bin_mm, float(np.cbrt((high - low).prod() / MOST_BINS)))
     shape = np.ceil((high - low) / bin_mm).astype(np.int64) + 1
-    starts, items = _bins(rows, low, bin_mm, shape, most + reach)
+    starts, items = bins(rows, low, bin_mm, shape, most + reach)
+    way = rows[:, 3:6] - rows[:, :3]
+    square = np.maximum((way * way).sum(axis=1), 1e-30)
+    lines = np.ascontiguousarray(np.column_stack([rows[:, :3], way, rows[:, 6], rows[:, 7] - rows[:, 6], 1 / square]))
 
     def evaluate(p: Array) -> Array:
         out = np.empty(len(p))
-        net_distance(rows, starts, items, low, bin_mm, shape, reach, np.ascontiguousarray(p, np.float64), out)
+        net_distance(lines, starts, items, low, bin_mm, shape, reach, np.ascontiguousarray(p, np.float64), out)
         return out
 
-    steep = 1.0 + float(
-        (np.abs(rows[:, 7] - rows[:, 6]) / np.maximum(np.linalg.norm(rows[:, 3:6] - rows[:, :3], axis=1), 1e-9)).max()
-    )
+    steep = 1.0 + float((np.abs(lines[:, 7]) / np.maximum(np.sqrt(square), 1e-9)).max())
     bounds = np.array([net.joints.min(axis=0) - most, net.joints.max(axis=0) + most])
     return Field(evaluate, bounds, min(steep, 1.5))
 
 
-def _bins(
+def bins(
     rows: Array, low: Array, bin_mm: float, shape: NDArray[np.int64], reach: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Which struts come within reach of each bin: starts (bins + 1,) and items."""
-    first = np.floor((np.minimum(rows[:, :3], rows[:, 3:6]) - reach - low) / bin_mm).astype(np.int64)
-    last = np.floor((np.maximum(rows[:, :3], rows[:, 3:6]) + reach - low) / bin_mm).astype(np.int64)
-    first, last = np.clip(first, 0, shape - 1), np.clip(last, 0, shape - 1)
-    spans = last - first + 1
-    total = spans.prod(axis=1)
-    bins, items = [], []
-    for a in range(0, len(rows), 20_000):
-        some = slice(a, a + 20_000)
-        row = np.repeat(np.arange(len(rows))[some], total[some])
-        place = np.arange(len(row)) - np.repeat(np.cumsum(total[some]) - total[some], total[some])
-        size = spans[row]
-        index = first[row] + np.stack(
-            [place // (size[:, 1] * size[:, 2]), place // size[:, 2] % size[:, 1], place % size[:, 2]], axis=1
-        )
-        middle = low + (index + 0.5) * bin_mm
-        start, way = rows[row, :3], rows[row, 3:6] - rows[row, :3]
-        t = np.clip(((middle - start) * way).sum(axis=1) / np.maximum((way * way).sum(axis=1), 1e-30), 0, 1)
-        near = np.linalg.norm(middle - start - t[:, None] * way, axis=1) < reach + 0.8661 * bin_mm
-        index = index[near]
-        bins.append((index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2])
-        items.append(row[near])
-    where, which = np.concatenate(bins), np.concatenate(items)
-    order = np.argsort(where, kind="stable")
-    counts = np.bincount(where, minlength=int(shape.prod()))
-    return np.concatenate([[0], np.cumsum(counts)]), which[order].astype(np.int32)
+    """Which struts (n,8) come within reach of each bin: starts (bins + 1,) and items."""
+    starts = np.zeros(int(shape.prod()) + 1, np.int64)
+    net_bins(rows, low, bin_mm, shape, reach, starts, np.empty(0, np.int32))
+    items = np.empty(int(starts[-1]), np.int32)
+    if len(items):
+        net_bins(rows, low, bin_mm, shape, reach, starts, items)
+    return starts, items

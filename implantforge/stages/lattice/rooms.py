@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from implantforge.core import Array
-from implantforge.kernels import thickness
+from implantforge.kernels import spheres
+
+SLACK, THINNED = 0.5, 2.0  # steps: as stages/porous reads local thickness
 
 
 def points(n: int, side: int = 1, shift: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
@@ -15,37 +18,53 @@ def points(n: int, side: int = 1, shift: tuple[float, float, float] = (0.0, 0.0,
     return (np.indices((n * side,) * 3).reshape(3, -1).T + np.array(shift)) / n
 
 
+def depths(f: NDArray, level: float) -> NDArray[np.float32]:
+    """Distance (steps) of the nodes of a periodic tile to f = level, positive where f is below it."""
+    pad = len(f) // 4
+    values = np.pad(f - level, pad, mode="wrap").astype(np.float32)
+    inside, between = np.empty(values.shape, np.int32), np.empty(values.shape, np.int32)
+    out = np.empty(values.shape, np.float32)
+    spheres.in_planes(values, 0, inside)
+    spheres.between_planes(values, 0, between)
+    spheres.nearest(values, 0.0, between, inside, out)
+    return np.ascontiguousarray(out[(slice(pad, -pad),) * 3])
+
+
 def passing(depth: NDArray) -> float:
     """Largest depth whose region runs through two tiles from face to face."""
-    tiled = np.tile(depth, (2, 2, 2) if len(depth) < 50 else (2, 1, 1))
-    levels = np.unique(depth[depth > 0].round(4))
-    low, high = -1, len(levels) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        labels = ndimage.label(tiled >= levels[middle], np.ones((3, 3, 3)))[0]
-        if len(np.intersect1d(labels[0][labels[0] > 0], labels[-1])):
-            low = middle
-        else:
-            high = middle - 1
-    return float(levels[low]) if low >= 0 else 0.0
+    tiled = np.tile(depth, (2, 2, 2) if depth.size < 120**3 else (2, 1, 1))
+    low, high = 0.0, float(depth.max())
+    if not _runs(tiled > 0):
+        return 0.0
+    while high - low > 1e-3 * high:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _runs(tiled >= middle) else (low, middle)
+    return low
 
 
-def median_thickness(depth: NDArray, step: float, share: float = 50.0) -> float:
-    """Median (or another percentile) over the region of the largest ball in it that covers a point: diameter in cells,
-    samples step apart."""
-    inside = depth > 0
+def _runs(mask: NDArray[np.bool_]) -> bool:
+    labels = cc3d.connected_components(mask, connectivity=26)
+    return bool(len(np.intersect1d(labels[0][labels[0] > 0], labels[-1])))
+
+
+def median_thickness(away: NDArray, step: float, share: float = 50.0) -> float:
+    """Median (or another percentile) over {away > 0} of the largest ball in it that covers a point: diameter in cells; away
+    in cells at the nodes of a periodic tile, step apart, negative beyond the surface. Balls stand between nodes too."""
+    inside = away > 0
     if not inside.any():
         return 0.0
-    pad = int(depth.max() / step) + 2
-    grid = np.pad(depth, pad, mode="wrap").astype(np.float64)
-    spacing, keep = np.full(3, step), np.empty(grid.shape, np.bool_)
-    thickness.ridge(grid, spacing, keep)
-    centres, radii = np.argwhere(keep), grid[keep]
-    order = np.argsort(-radii, kind="stable")
-    out = np.zeros(grid.shape, np.float32)
-    thickness.paint_balls(centres[order], radii[order], spacing, out)
+    pad = min(int(away.max() / step) + 2, len(away))
+    grid = np.pad(away / step, pad, mode="wrap").astype(np.float32)
+    count, keep = np.empty(len(grid), np.int64), np.empty(grid.shape, np.bool_)
+    spheres.ridge(grid, 1.0, THINNED, count, keep)
+    offsets = np.concatenate([[0], np.cumsum(count)])
+    balls = np.empty((offsets[-1], 4), np.float32)
+    spheres.centres(grid, 1.0, keep, offsets, 0.9, balls)
+    out = np.empty(grid.shape, np.float32)
+    edges = np.linspace(0, len(grid), min(16, len(grid)) + 1).astype(np.int64)
+    spheres.paint(balls, offsets, edges, grid, 1.0, SLACK, out)
     middle = out[(slice(pad, -pad),) * 3]
-    return 2 * float(np.percentile(middle[inside], share))
+    return step * float(np.percentile(middle[inside], share))
 
 
 def largest_share(mask: NDArray[np.bool_]) -> float:

@@ -9,12 +9,14 @@ import numpy as np
 from scipy.optimize import brentq
 
 from implantforge.core import GeometryError, Lattice
-from implantforge.stages.lattice import spinodoid
+from implantforge.stages.lattice import spinodoid, struts
 from implantforge.stages.lattice.families import DENSITY, FAMILIES, KINDS, forms
-from implantforge.stages.lattice.rooms import median_thickness, passing
+from implantforge.stages.lattice.rooms import depths, median_thickness, passing
 
 ASKED = ("wall_mm", "porosity", "pore_mm")
 PORE_WITHIN = 0.03  # a median pore that is farther from the one asked is refused
+WALL_WITHIN = 0.05  # struts whose median local thickness is farther above the one asked are refused
+SLENDER = 0.2  # relative density up to which no joint takes over
 THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
 
 
@@ -76,6 +78,7 @@ def solve(lattice: Lattice) -> SolvedLattice:
     level, wall, pore, throat = _unit(lattice.kind, form, lattice.seed, round(density, 6))
     if lattice.wall_mm is not None:
         wall = lattice.wall_mm / lattice.cell_mm
+        _slender(lattice, form, round(density, 4))
     if throat <= THROAT:
         raise GeometryError(f"lattice: {lattice.kind} {form} of density {density:.3f} has closed pores (throat 0)")
     wall_mm, pore_mm, throat_mm = (float(x * lattice.cell_mm) for x in (wall, pore, throat))
@@ -99,6 +102,20 @@ def only(asked: Lattice, what: str, value: float) -> Lattice:
     """The lattice with this wall or porosity and nothing else asked."""
     wall, porosity = (value, None) if what == "wall_mm" else (None, value)
     return replace(asked, wall_mm=wall, porosity=porosity, pore_mm=None)
+
+
+def _slender(lattice: Lattice, form: str, density: float) -> None:
+    """GeometryError where struts of the width asked are shorter than their joints are thick, so that most of the metal is
+    thicker than asked."""
+    if form != "strut" or density < SLENDER:
+        return
+    thick = strut_median(lattice.kind, lattice.seed, density) * lattice.cell_mm
+    if thick > (1 + WALL_WITHIN) * float(lattice.wall_mm or 0):
+        raise GeometryError(
+            f"lattice: {lattice.kind} struts of {lattice.wall_mm:g} mm melt into their joints at cell {lattice.cell_mm:g} "
+            f"mm: half of the metal is thicker than {thick:.2f} mm; ask for thinner struts, larger cells, or for porosity "
+            f"{1 - density:.2f}"
+        )
 
 
 def _refusal(lattice: Lattice, form: str, density: float) -> str:
@@ -136,7 +153,19 @@ def _density_of_wall(kind: str, form: str, seed: int, wall: float) -> float:
         return 0.0
     if wall > neck(kind, seed, high):
         return 1.0
-    return float(brentq(lambda d: neck(kind, seed, d) - wall, low, high, xtol=5e-4, rtol=1e-6))
+    found, rough = 0.5 * (low + high), wall
+    for _ in range(3):
+        if (neck(kind, seed, low, False) - rough) * (neck(kind, seed, high, False) - rough) >= 0:
+            found = low if neck(kind, seed, low, False) >= rough else high
+        else:
+            found = float(
+                brentq(lambda d, goal=rough: neck(kind, seed, d, False) - goal, low, high, xtol=5e-4, rtol=1e-6)
+            )
+        seen = neck(kind, seed, found)
+        if abs(seen / wall - 1) < 0.005:
+            break
+        rough *= wall / seen  # what coarser nodes read of the neck that is meant
+    return found
 
 
 def _density_of_pore(kind: str, form: str, seed: int, pore: float) -> float:
@@ -158,12 +187,19 @@ def _density_of_pore(kind: str, form: str, seed: int, pore: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def neck(kind: str, seed: int, density: float) -> float:
-    """What wall_mm means of a network, in cells."""
+def neck(kind: str, seed: int, density: float, fine: bool = True) -> float:
+    """What wall_mm means of a network, in cells; without fine, a quicker look."""
     level = cut(kind, "network", seed, density)
     if kind == "spinodoid":
         return spinodoid.strut(seed, level)
-    return float(FAMILIES[kind, "network"].maker.neck(kind, "network", seed, level))
+    return float(FAMILIES[kind, "network"].maker.neck(kind, "network", seed, level, fine))
+
+
+@lru_cache(maxsize=64)
+def strut_median(kind: str, seed: int, density: float) -> float:
+    """Median local thickness of struts and their joints, in cells."""
+    away, nodes = struts.table(kind, seed)[:-1, :-1, :-1], struts.STRUTS[kind][2]
+    return median_thickness(depths(away, cut(kind, "strut", seed, density)) / nodes, 1 / nodes)
 
 
 @lru_cache(maxsize=64)
@@ -182,7 +218,7 @@ def _labyrinths(kind: str, form: str, seed: int) -> tuple[float, float]:
     """Largest and largest passing sphere beside a sheet, or round struts, of no thickness; a sheet's narrower side
     passes less."""
     rooms = FAMILIES[kind, form].maker.sides(kind, form, seed, 0.0)[:2]
-    there = [room for room in rooms if room.any()]
+    there = [room for room in rooms if (room > 0).any()]
     return 2 * float(max(room.max() for room in there)), 2 * min(passing(room) for room in there)
 
 
@@ -194,4 +230,4 @@ def pore_median(kind: str, form: str, seed: int, density: float, share: float = 
     if form == "network":
         return median_thickness(void, step, share)
     room = np.maximum(low, void) if form == "sheet" else void
-    return median_thickness(np.maximum(room - level, 0.0), step, share)
+    return median_thickness(room - level, step, share)

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array
-from implantforge.stages.lattice.rooms import median_thickness, passing
+from implantforge.stages.lattice.rooms import depths, median_thickness, passing
 
 SIDE = 4  # cells along a tile: waves along it
 NODES = 32  # along a cell
 SHELL = 0.4  # wave vectors are taken this near to SIDE
 FAR = 0.22  # cells; distances are cut off here
 LIMIT = 0.08  # cells beyond the surface or the sheet where distances are cut off
-PROBE = 16
 
 
 @lru_cache(maxsize=4)
@@ -86,14 +85,10 @@ def _distance(seed: int, level: float, far: float = FAR) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=8)
 def sides(kind: str, form: str, seed: int, level: float) -> tuple[NDArray, NDArray, float]:
-    """Depth in {f < level} and in {f > level} at every second node of a tile, and the step in cells."""
-    f = waves(seed)
-    foot, _ = _surface(f, level)
-    some = (slice(None, None, NODES // PROBE),) * 3
-    nodes = np.indices(f.shape)[(slice(None), *some)].reshape(3, -1).T.astype(np.float64)
-    away = (cKDTree(foot, boxsize=len(f)).query(nodes, workers=1)[0] / NODES).reshape(f[some].shape)
-    low = f[some] < level
-    return np.where(low, away, 0.0), np.where(low, 0.0, away), 1.0 / PROBE
+    """Depth (cells) in {f < level} and in {f > level}, each negative in the other, at the nodes of a tile, and their
+    step."""
+    low = depths(waves(seed), level) / NODES
+    return low, -low, 1.0 / NODES
 
 
 def neck(kind: str, form: str, seed: int, level: float) -> float:

@@ -177,4 +177,4 @@ def sides(kind: str, form: str, seed: int, level: float) -> tuple[NDArray, NDArr
     """No metal, and the depth in the void round struts of no thickness, at every second node of a tile; its step."""
     _, _, nodes = STRUTS[kind]
     depth = table(kind, seed)[:-1:2, :-1:2, :-1:2].astype(np.float64)
-    return np.zeros_like(depth), depth, 2.0 / nodes
+    return -depth, depth, 2.0 / nodes

@@ -6,11 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from implantforge.core import Array
 from implantforge.kernels.tpms import tpms_distance, tpms_level
-from implantforge.stages.lattice.rooms import passing, points
+from implantforge.stages.lattice.rooms import depths, passing, points
 
 # Row number is the kernel's `kind`.
 SURFACES = ("gyroid", "diamond", "primitive", "iwp", "neovius", "frd", "lidinoid", "splitp")
@@ -21,7 +20,8 @@ SHEET_REACH = (0.14, 0.14, 0.14, 0.14, 0.075, 0.075, 0.075, 0.075)
 STEPS = (3, 3, 3, 3, 6, 6, 6, 6)
 NODES = (64, 64, 64, 64, 64, 96, 96, 96)  # the mesher reads distances off these, linearly: within 0.0003 cell
 SAMPLES = 96  # porosity is read off this many samples along a cell
-PROBE = 48  # spheres are looked for at this many points along a cell
+PROBE = (64, 64, 64, 64, 64, 96, 96, 96)  # spheres are looked for at this many points along a cell
+NODES_A_NECK, FINEST = 14, 144
 
 
 @lru_cache(maxsize=16)
@@ -38,58 +38,26 @@ def shares(kind: str, form: str, seed: int) -> Array:
 
 
 def sides(kind: str, form: str, seed: int, level: float) -> tuple[NDArray, NDArray, float]:
-    """Depth in {f < level} and in {f > level} at the probe points of a cell, and their step."""
-    return _side(kind, level, -1), _side(kind, level, 1), 1.0 / PROBE
+    """Depth (cells) in {f < level} and in {f > level}, each negative in the other, at the nodes of a cell, and their
+    step."""
+    low = _depths(kind, level, PROBE[SURFACES.index(kind)])
+    return low, -low, 1.0 / len(low)
 
 
-@lru_cache(maxsize=24)
-def _side(kind: str, level: float, sign: int) -> NDArray:
-    at, f = _probe(kind)
-    inside = sign * (f - level) > 0
-    depth = np.zeros(len(at))
-    if inside.any() and not inside.all():
-        depth[inside] = cKDTree(_surface_points(kind, level)).query(at[inside], workers=1)[0]
-    return depth.reshape((PROBE,) * 3)
+@lru_cache(maxsize=12)
+def _depths(kind: str, level: float, nodes: int) -> NDArray:
+    f = np.empty(nodes**3)
+    tpms_level(SURFACES.index(kind), 1.0, points(nodes), f)
+    return depths(f.reshape((nodes,) * 3), level) / nodes
 
 
-def neck(kind: str, form: str, seed: int, level: float) -> float:
-    """Largest sphere that passes through {f < level}."""
-    return 2 * passing(_side(kind, level, -1))
-
-
-@lru_cache(maxsize=8)
-def _probe(kind: str) -> tuple[Array, Array]:
-    """f at the probe points of a cell and those points."""
-    at = points(PROBE)
-    out = np.empty(len(at))
-    tpms_level(SURFACES.index(kind), 1.0, at, out)
-    return at, out
-
-
-def _surface_points(kind: str, level: float) -> Array:
-    """Points on f = level over a cell and half a cell around it, about 1/40 cell apart."""
-    n = 40
-    at = points(n, 1, (0.31, 0.17, 0.73))
-    d = np.empty(len(at))
-    row = SURFACES.index(kind)
-    tpms_distance(row, 1.0, level, 0.05, STEPS[row], at, d)
-    near = np.abs(d) < 0.7 / n
-    base = at[near]
-    foot = base.copy()
-    eps = 1e-5
-    value, ahead = np.empty(len(base)), np.empty(len(base))
-    for _ in range(4):
-        tpms_level(row, 1.0, foot, value)
-        slope = np.empty_like(foot)
-        for a in range(3):
-            shifted = foot.copy()
-            shifted[:, a] += eps
-            tpms_level(row, 1.0, shifted, ahead)
-            slope[:, a] = (ahead - value) / eps
-        foot = foot - ((value - level) / (slope**2).sum(axis=1))[:, None] * slope
-    shifts = np.indices((3, 3, 3)).reshape(3, -1).T - 1.0
-    tiled = (foot[:, None] + shifts).reshape(-1, 3)
-    return tiled[((tiled > -0.5) & (tiled < 1.5)).all(axis=1)]
+def neck(kind: str, form: str, seed: int, level: float, fine: bool = True) -> float:
+    """Largest sphere that passes through {f < level}; with fine, thin ones are looked at on finer nodes."""
+    nodes = PROBE[SURFACES.index(kind)]
+    found = 2 * passing(_depths(kind, level, nodes))
+    if fine and found * nodes < NODES_A_NECK:
+        found = 2 * passing(_depths(kind, level, FINEST))
+    return found
 
 
 @lru_cache(maxsize=4)
