@@ -1,7 +1,8 @@
 """What is measured on porous structures, beside what a user would pick today. asv names.
 
-Stiffness: `plain` is a plain scipy FFT-CG (rotated scheme, Willot 2015: strains in real space, six load cases, relative
-residual 1e-2 in the energy norm, which leaves the modulus 0.3 % to fall, float32, all cores), `kernel` ours with six load cases, `cyclic` ours where the cell's symmetry leaves two.
+Stiffness: `plain` is a plain scipy FFT-CG (rotated scheme, Willot 2015: strains in real space, six load cases,
+residual 1e-2 in the energy norm, which leaves the modulus 0.3 % to fall, float32, all cores), `kernel` ours with six load
+cases, `cyclic` ours where the cell's symmetry leaves two.
 Local thickness: `library` is porespy's default where it is installed (it is no dependency), `voxels` ours from the mask,
 `distances` ours from signed distances. Errors: root mean square against known diameters, in voxels.
 """

@@ -10,9 +10,8 @@ from scipy import ndimage
 
 from implantforge.core import Array, Field, GeometryError, Mesh
 from implantforge.geom import shapes
-from implantforge.kernels import nearest
+from implantforge.kernels import nearest, topology
 from implantforge.kernels import thickness as balls
-from implantforge.kernels import topology
 
 Mask = NDArray[np.bool_]
 

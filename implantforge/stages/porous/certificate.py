@@ -184,7 +184,7 @@ def _open(
 
 
 def _pieces(metal: NDArray[np.bool_], inside: NDArray[np.bool_], edge: NDArray[np.bool_] | None) -> dict[str, float]:
-    """Pieces of metal and of the region's void, and the share of the largest; crumbs cut off by faces or edge do not count."""
+    """Pieces of metal and of the region's void, and the share of the largest; crumbs cut off at faces or edge are none."""
     solids, largest = passages.pieces(metal)
     border = None if edge is None else edge | passages.faces(metal.shape)
     voids, _ = passages.pieces(~metal & inside, border)
