@@ -30,6 +30,7 @@ from implantforge.geom import measure, shapes
 from implantforge.geom.meshing import polygonise, surface, triangles
 from implantforge.kernels.tpms import tpms_level
 from implantforge.stages import export, lattice
+from implantforge.stages.lattice.waves import WAVES
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from run import added_mb
@@ -204,15 +205,11 @@ def level_cell(part: str) -> Field:
         tpms_level(0, CELL, np.ascontiguousarray(p), out)
         return np.abs(out) * scale
 
-    # read linearly between nodes, a sine of this period loses that share of itself
-    nodes = 48
-    lost = 2 * (2 * np.pi / nodes) ** 2 / 12
-    at = np.indices((nodes + 1,) * 3).reshape(3, -1).T * (CELL / nodes)
-    table = np.empty(len(at))
-    tpms_level(0, CELL, at, table)
-    table *= scale * (1 + lost)
-    cell = Form("periodic", (CELL, float(nodes)), (), table.astype(np.float32).reshape((nodes + 1,) * 3), math.sqrt(3))
-    return Field(sheet, np.array(BOXES[part], float), math.sqrt(3), form=Form("absolute", (), (cell,)))
+    terms = [(scale * w, *rest) for w, *rest in WAVES["gyroid"]]
+    box = np.array(BOXES[part], float)
+    cell = shapes.waves(terms, (CELL,) * 3, box, math.sqrt(3))
+    assert cell.form is not None
+    return Field(sheet, box, math.sqrt(3), form=Form("absolute", (), (cell.form,)))
 
 
 def level_field(part: str) -> Field:

@@ -24,6 +24,7 @@ COARSE = 4  # blocks along a coarse block of the first look
 RUN = 1 << 22  # vertices between two reports of progress
 BATCH = 1 << 19  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
+CHECKED = 1 << 14  # vertices whose bounds are looked at together
 ROOT_STEPS = 6
 ROOT_TOLERANCE = 5e-3  # in units of h, before the last step; most edges of a smooth field meet it at the second look
 OUTSIDE, INSIDE = -1, -2  # what the block map says where no surface runs
@@ -127,8 +128,9 @@ class Surface:
             for a, b in _runs(starts[first : last + 1], BATCH):
                 part = _placed(self.look, blocks, self.words, first + a, first + b, starts)
                 out[starts[first + a] - starts[first] : starts[first + b] - starts[first]] = part
-        for b in (first + np.flatnonzero(self.edge[first:last])).tolist():
-            self._check(out[starts[b] - starts[first] : starts[b + 1] - starts[first]])
+        turns = np.flatnonzero(np.diff(self.edge[first:last], prepend=False, append=False)).reshape(-1, 2) + first
+        for a, b in turns.tolist():
+            self._check(out[starts[a] - starts[first] : starts[b] - starts[first]])
         return out
 
     def faces(self, first: int, last: int) -> NDArray[np.int32]:
@@ -140,7 +142,13 @@ class Surface:
 
     def _check(self, vertices: NDArray[np.float32]) -> None:
         slack = 0.5 * self.blocks.h_mm
-        if len(vertices) and ((vertices < self.box[0] - slack) | (vertices > self.box[1] + slack)).any():
+        ends = np.array([self.box[0] - slack, self.box[1] + slack], vertices.dtype)
+        for start in range(0, len(vertices), CHECKED):
+            part = vertices[start : start + CHECKED].reshape(-1)
+            # rows of three are slow to compare with one: the corners are laid out as long as the vertices
+            low, high = np.tile(ends, min(len(vertices) - start, CHECKED))
+            if not ((part < low) | (part > high)).any():
+                continue
             low, high = vertices.min(axis=0), vertices.max(axis=0)
             raise GeometryError(
                 f"polygonise: surface reaches {low.round(2).tolist()}..{high.round(2).tolist()} mm, outside the bounds "

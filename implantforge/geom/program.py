@@ -13,11 +13,11 @@ from implantforge.core.field import Form
 from implantforge.kernels import rows, steps
 
 # The place in this list is the kernel's number of the operation.
-STEPS = ("sphere", "plane", "box", "cone", "round_cone", "torus", "capsule", "samples", "periodic", "add", "negative",
-         "absolute", "scale", "ramp", "min", "max", "smooth_min", "smooth_max", "sum", "moved", "cylindrical",
-         "spherical", "warped")  # fmt: skip
-LEAVES = STEPS[:9]
-FRAMES = STEPS[19:]  # steps whose last part is read in coordinates of its own
+STEPS = ("sphere", "plane", "box", "cone", "round_cone", "torus", "capsule", "samples", "periodic", "waves", "add",
+         "negative", "absolute", "scale", "ramp", "min", "max", "smooth_min", "smooth_max", "sum", "length", "over",
+         "moved", "cylindrical", "spherical", "warped")  # fmt: skip
+LEAVES = STEPS[:10]
+FRAMES = STEPS[22:]  # steps whose last part is read in coordinates of its own
 NOWHERE = np.zeros(3)
 
 _Key = tuple[int, ...]
@@ -116,7 +116,11 @@ class _Writer:
     def step(self, form: Form, to: int, read: list[int], frame: int) -> None:
         numbers = _about(form, self.centre if frame == 0 else NOWHERE)
         if form.step in LEAVES:
-            size = float(np.abs(form.samples).max()) if form.step == "periodic" and form.samples is not None else np.inf
+            size = np.inf
+            if form.step == "waves":
+                size = sum(map(abs, form.numbers[3::4]))
+            elif form.step == "periodic" and form.samples is not None:
+                size = float(np.abs(form.samples).max())
             self.numbers += form.slope, size
         place = 0
         if form.samples is not None:
@@ -144,6 +148,10 @@ def _about(form: Form, centre: Array) -> list[float]:
     elif form.step == "periodic":
         shift = centre / n[:3]
         n = np.concatenate([n, shift - np.floor(shift)])
+    elif form.step == "waves":
+        shift, terms = centre / n[:3], n[3:].reshape(-1, 4)
+        head = [*(1 / n[:3]), *(shift - np.floor(shift)), float((terms[:, 1:] > 2).any()), float(len(terms))]
+        n = np.concatenate([head, n[3:]])
     elif form.step in LEAVES:
         n[:3] -= centre
     return list(n.tolist())

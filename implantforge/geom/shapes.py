@@ -254,6 +254,25 @@ def periodic(values: ArrayLike, lengths_mm: ArrayLike, bounds: ArrayLike) -> Fie
     return Field(evaluate, np.asarray(bounds, np.float64), steep, form=form)
 
 
+def waves(terms: ArrayLike, lengths_mm: ArrayLike, bounds: ArrayLike, slope: float | None = None) -> Field:
+    """Sum of products of waves along the axes, lengths_mm (3,) long. terms (n,4): a weight and for each axis 0 for 1,
+    1 and 2 for sine and cosine, 3 and 4 for those of twice the angle. slope is its steepest a mm, where known."""
+    rows, lengths = np.asarray(terms, np.float64), np.asarray(lengths_mm, np.float64)
+    if rows.ndim != 2 or rows.shape[1:] != (4,) or not np.isin(rows[:, 1:], range(5)).all() or not (lengths > 0).all():
+        raise GeometryError(f"waves: needs rows of a weight and three waves 0..4, and lengths, got {rows.tolist()}")
+    rise = (np.abs(rows[:, :1]) * np.array([0, 1, 1, 2, 2])[rows[:, 1:].astype(int)]).sum(axis=0)
+    steep = slope if slope is not None else float(np.linalg.norm(2 * np.pi / lengths * rise))
+    form = Form("waves", (*map(float, lengths), *rows.ravel().tolist()), slope=steep)
+
+    def evaluate(p: Array) -> Array:
+        angle = 2 * np.pi / lengths * p
+        sine, cosine = np.sin(angle), np.cos(angle)
+        wave = [np.ones_like(sine), sine, cosine, 2 * sine * cosine, 1 - 2 * sine * sine]
+        return sum(w * wave[int(a)][:, 0] * wave[int(b)][:, 1] * wave[int(c)][:, 2] for w, a, b, c in rows)
+
+    return Field(evaluate, np.asarray(bounds, np.float64), steep, form=form)
+
+
 def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
     """Distance to a closed mesh, exact at samples h_mm apart within band_mm of it, a lower bound of it beyond, trilinear
     between.

@@ -79,13 +79,14 @@ def ones(typingctx, word):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def lowest(typingctx, word):  # type: ignore[no-untyped-def]
-    """Place of the lowest set bit of a uint32 that is not zero, inside kernels."""
+    """Place of the lowest set bit of an unsigned word that is not zero, inside kernels."""
 
     def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
         found = builder.cttz(args[0], context.get_constant(types.boolean, True))
-        return builder.zext(found, context.get_value_type(types.int64))
+        wide = context.get_value_type(types.int64)
+        return found if signature.args[0].bitwidth == 64 else builder.zext(found, wide)
 
-    return types.int64(types.uint32), build
+    return types.int64(word), build
 
 
 prange = numba.prange

@@ -36,7 +36,7 @@ def ranges(steps, numbers, samples, depth, points, radius, out):  # type: ignore
                 out[n, 0], out[n, 1] = ball[4], ball[5]
         else:
             rows, at = np.empty((depth[0], 512), np.float32), np.empty((depth[1], 3, 512), np.float32)
-            room = np.empty((3, 144), np.float32)
+            room = np.empty((20, 144), np.float32)
             for n in range(first, last):
                 at[0, 0, n - first], at[0, 1, n - first], at[0, 2, n - first] = points[n, 0], points[n, 1], points[n, 2]
             _run(steps, 0, numbers, samples, depth, at, 0, last - first, room, rows)
@@ -78,7 +78,7 @@ def near(steps, numbers, samples, depth, blocks, origin, h, bits, quads, out):  
     signs, 16 to a word, set inside. quads is out as uint64."""
     for b in prange(len(blocks)):
         rows, at = np.empty((depth[0], 512), np.float32), np.empty((depth[1], 3, 512), np.float32)
-        room, kept = np.empty((3, 144), np.float32), np.empty_like(steps)
+        room, kept = np.empty((20, 144), np.float32), np.empty_like(steps)
         low, ball, f = np.empty(3), np.empty(6, np.float32), rows[depth[2]]
         for a in range(3):
             low[a] = origin[a] + h * (16 * blocks[b, a])
@@ -102,133 +102,151 @@ def near(steps, numbers, samples, depth, blocks, origin, h, bits, quads, out):  
 
 
 @helper
-def _guess(codes, low, h, edge, n, at):  # type: ignore[no-untyped-def]
-    """Points at of the linear guess edge[0] on the first n edges, from the values edge[1] and edge[2] at their ends."""
-    zero, x, y, z, t = np.float32(0), low[0], low[1], low[2], edge[0]
-    for i in range(n):
+def _around(values, blocks, lookup, b, out):  # type: ignore[no-untyped-def]
+    """out (17 * 340,) int16 = samples of block b and the planes above it, 340 a plane and 20 a row; where no block is
+    active no edge crosses."""
+    for i in range(16):
+        for j in range(16):
+            at = np.uint64(340 * i + 20 * j)
+            for k in range(np.uint64(16)):
+                out[at + k] = values[b, i, j, k]
+    x, y, z = blocks[b, 0], blocks[b, 1], blocks[b, 2]
+    above, beside, over = lookup[x + 1, y, z], lookup[x, y + 1, z], lookup[x, y, z + 1]
+    for i in range(16):
+        for k in range(16):
+            out[5440 + 20 * i + k] = values[above, 0, i, k] if above >= 0 else 32767
+            out[340 * i + 320 + k] = values[beside, i, 0, k] if beside >= 0 else 32767
+            out[340 * i + 20 * k + 16] = values[over, i, k, 0] if over >= 0 else 32767
+
+
+@helper
+def _crossed(row, code, n, codes):  # type: ignore[no-untyped-def]
+    """Adds a row's crossed edges to the list of n, as code + 16 * axis + place; their count then."""
+    left = np.uint64(row[0]) | np.uint64(row[1]) << np.uint64(16) | np.uint64(row[2]) << np.uint64(32)
+    while left:
+        codes[n] = code + np.int32(lowest(left))
+        left &= left - np.uint64(1)
+        n += np.uint64(1)
+    return n
+
+
+@helper
+def _ends(codes, n, values, scale, edge):  # type: ignore[no-untyped-def]
+    """Rows 1 and 2 of edge = values at the ends of the first n edges, row 0 the linear guess between them. Rows are 512
+    long and lie in one array: loops over several arrays are not done in wide words."""
+    for i in range(np.uint64(n)):
         c = codes[i]
-        t[i] = edge[1, i] / (edge[1, i] - edge[2, i])
-        on = c & np.int32(3)
-        at[0, i] = x + h * (np.float32(c >> np.int32(10)) + (t[i] if on == 0 else zero))
-        at[1, i] = y + h * (np.float32(c >> np.int32(6) & np.int32(15)) + (t[i] if on == 1 else zero))
-        at[2, i] = z + h * (np.float32(c >> np.int32(2) & np.int32(15)) + (t[i] if on == 2 else zero))
+        on = c >> np.int32(4) & np.int32(3)
+        at = np.int32(340) * (c >> np.int32(10)) + np.int32(20) * (c >> np.int32(6) & np.int32(15)) + (c & np.int32(15))
+        step = np.int32(340) if on == 0 else (np.int32(20) if on == 1 else np.int32(1))
+        edge[i + np.uint64(512)] = scale * np.float32(values[np.uint64(at)])
+        edge[i + np.uint64(1024)] = scale * np.float32(values[np.uint64(at + step)])
+    for i in range(np.uint64(n)):
+        edge[i] = edge[i + np.uint64(512)] / (edge[i + np.uint64(512)] - edge[i + np.uint64(1024)])
+
+
+@helper
+def _point(codes, t, n, low, h, at):  # type: ignore[no-untyped-def]
+    """Points at, x, y and z 512 apart, at shares t along the first n edges of a block with its low corner at low (3,)."""
+    zero, a, b, d = np.float32(0), low[0], low[1], low[2]
+    for i in range(np.uint64(n)):
+        c, s = codes[i], t[i]
+        on = c >> np.int32(4) & np.int32(3)
+        at[i] = a + h * (np.float32(c >> np.int32(10)) + (s if on == 0 else zero))
+        at[i + np.uint64(512)] = b + h * (np.float32(c >> np.int32(6) & np.int32(15)) + (s if on == 1 else zero))
+        at[i + np.uint64(1024)] = d + h * (np.float32(c & np.int32(15)) + (s if on == 2 else zero))
 
 
 @helper
 def _first_look(f, edge, n, left):  # type: ignore[no-untyped-def]
-    """Newton step along each edge with the slope of the parabola through both ends and the look; places of edges where
-    these do not agree well enough, and how many."""
-    zero, one = np.float32(0), np.float32(1)
-    t, low, high, bad = edge[0], edge[1], edge[2], edge[3]
-    for i in range(n):
-        before, after = (f[i] - low[i]) / t[i], (high[i] - f[i]) / (one - t[i])
-        slope = before + (after - before) * t[i]
-        step = -f[i] / slope
-        doubt = abs(step * (after - before)) - np.float32(0.03) * abs(slope)
-        good = (doubt <= zero) & (abs(step) <= np.float32(0.3)) & (t[i] + step > zero) & (t[i] + step < one)
-        bad[i] = zero if good or f[i] == zero else one
-        edge[4, i] = t[i] + step if good else t[i]
-    many = 0
-    for i in range(n):
+    """Row 4 of edge = where the parabola through both ends and the look at row 0 vanishes; the places of edges that it
+    does not describe well enough in left, and how many they are."""
+    zero, one, four, two = np.float32(0), np.float32(1), np.float32(4), np.float32(2)
+    for i in range(np.uint64(n)):
+        t, low, high, here = edge[i], edge[i + np.uint64(512)], edge[i + np.uint64(1024)], f[i]
+        before, after = (here - low) / t, (high - here) / (one - t)
+        bend = after - before
+        slope = one / (before + bend * t)
+        step = -here * slope
+        doubt = step * bend * slope
+        step = two * step / (one + np.sqrt(max(one + four * doubt, zero)))
+        there = t + step
+        good = (abs(doubt) <= np.float32(0.06)) & (abs(step) <= np.float32(0.3)) & (there > zero) & (there < one)
+        edge[i + np.uint64(1536)] = zero if good | (here == zero) else one
+        edge[i + np.uint64(2048)] = there if good else t
+    many = np.uint64(0)
+    for i in range(np.uint64(n)):
         left[many] = i
-        many += bad[i] > zero
+        many += np.uint64(edge[i + np.uint64(1536)] > zero)
+    return np.int64(many)
+
+
+@helper
+def _bracket(f, edge, left, many):  # type: ignore[no-untyped-def]
+    """Rows 3 to 6 of edge = bracket after the first look, lo, hi and their values, and row 0 the linear guess in it."""
+    zero, one = np.float32(0), np.float32(1)
     for m in range(many):
         i = left[m]
-        # the bracket after this look; rows 3 to 6 are lo, hi and their values
-        inner = (f[i] < zero) == (low[i] < zero)
-        edge[3, i], edge[4, i], edge[5, i], edge[6, i] = zero, t[i], low[i], f[i]
-        if inner:
-            edge[3, i], edge[4, i], edge[5, i], edge[6, i] = t[i], one, f[i], high[i]
-    return many
+        t, low, high, here = edge[i], edge[512 + i], edge[1024 + i], f[i]
+        a, b, fa, fb = zero, t, low, here
+        if (here < zero) == (low < zero):
+            a, b, fa, fb = t, one, here, high
+        edge[1536 + i], edge[2048 + i], edge[2560 + i], edge[3072 + i] = a, b, fa, fb
+        edge[i] = a + (b - a) * fa / (fa - fb)
 
 
 @helper
 def _next_look(f, edge, i, halve, tolerance):  # type: ignore[no-untyped-def]
     """Shrinks the bracket by a look at t and moves t inside it; whether that is good enough."""
-    t = edge[0, i]
-    if f == 0 or not (edge[3, i] < t < edge[4, i]):
+    t, a, b, fa = edge[i], edge[1536 + i], edge[2048 + i], edge[2560 + i]
+    if f == 0 or not (a < t < b):
         return True
-    side = 3 if (f < 0) == (edge[5, i] < 0) else 4
-    edge[side, i], edge[side + 2, i] = t, f
-    guess = edge[3, i] + (edge[4, i] - edge[3, i]) * edge[5, i] / (edge[5, i] - edge[6, i])
+    side = i if (f < 0) == (fa < 0) else 512 + i
+    edge[1536 + side], edge[2560 + side] = t, f
+    a, b, fa, fb = edge[1536 + i], edge[2048 + i], edge[2560 + i], edge[3072 + i]
+    guess = a + (b - a) * fa / (fa - fb)
     if abs(f) <= tolerance:
-        edge[0, i] = guess if abs(guess - t) <= np.float32(0.05) else t  # grazing edge: nothing would check a leap
+        edge[i] = guess if abs(guess - t) <= np.float32(0.05) else t  # grazing edge: nothing would check a leap
         return True
-    edge[0, i] = np.float32(0.5) * (edge[3, i] + edge[4, i]) if halve else guess
+    edge[i] = np.float32(0.5) * (a + b) if halve else guess
     return False
 
 
 @helper
 def _solve(steps, start, numbers, samples, depth, codes, low, h, edge, n, left, at, room, rows):  # type: ignore[no-untyped-def]
-    """edge[4,:n] = the zero along each edge; edge[1] and edge[2] are the values at its ends."""
-    many = n
-    for look in range(13):  # even last: after a halving the end would be unchecked
-        if look:
-            for m in range(many):
-                i = left[m]
-                c = codes[i]
-                if look == 1:
-                    t = edge[3, i] + (edge[4, i] - edge[3, i]) * edge[5, i] / (edge[5, i] - edge[6, i])
-                    edge[0, i] = t
-                at[0, 0, m] = low[0] + h * np.float32(c >> np.int32(10))
-                at[0, 1, m] = low[1] + h * np.float32(c >> np.int32(6) & np.int32(15))
-                at[0, 2, m] = low[2] + h * np.float32(c >> np.int32(2) & np.int32(15))
-                at[0, c & 3, m] += h * edge[0, i]
-        else:
-            _guess(codes, low, h, edge, n, at[0])
-        _run(steps, start, numbers, samples, depth, at, 0, many, room, rows)
-        if look == 0:
-            many = _first_look(rows[depth[2]], edge, n, left)
-            done = edge[4, :n].copy()
-        else:
-            kept = 0
-            for m in range(many):
-                i = left[m]
-                left[kept] = i
-                kept += not _next_look(rows[depth[2], m], edge, i, look > 2 and look % 2 == 1, np.float32(5e-3) * h)
-                done[i] = edge[0, i]
-            many = kept
+    """Row 7 of edge = the zero along each edge, from the guess in row 0 and the values at its ends in rows 1 and 2."""
+    f, done, tried, again = rows[depth[2]], edge[3584:], edge[4096:], codes[n:]
+    _point(codes, edge, n, low, h, at)
+    _run(steps, start, numbers, samples, depth, at, 0, n, room, rows)
+    many = _first_look(f, edge, n, left)
+    for i in range(np.uint64(n)):
+        done[i] = edge[i + np.uint64(2048)]
+    _bracket(f, edge, left, many)
+    for look in range(7):
         if many == 0:
             break
-    edge[4, :n] = done
+        for m in range(many):
+            again[m], tried[m] = codes[left[m]], edge[left[m]]
+        _point(again, tried, many, low, h, at)
+        _run(steps, start, numbers, samples, depth, at, 0, many, room, rows)
+        kept = 0
+        for m in range(many):
+            i = left[m]
+            left[kept] = i
+            kept += not _next_look(f[m], edge, i, look > 1 and look % 2 == 0, np.float32(5e-3) * h)
+            done[i] = edge[i]
+        many = kept
 
 
 @helper
-def _far_values(values, blocks, lookup, b, a, out):  # type: ignore[no-untyped-def]
-    """out (16,16) = first plane across axis a of the block above b; where none is active no edge crosses."""
-    other = lookup[blocks[b, 0] + (a == 0), blocks[b, 1] + (a == 1), blocks[b, 2] + (a == 2)]
-    for i in range(16):
-        for j in range(16):
-            if other < 0:
-                out[i, j] = 32767 if other == -1 else -32767
-            else:
-                u, v, w = (0, i, j) if a == 0 else ((i, 0, j) if a == 1 else (i, j, 0))
-                out[i, j] = values[other, u, v, w]
-
-
-@helper
-def _row_edges(row, ahead, word, code, n, edge, codes):  # type: ignore[no-untyped-def]
-    """Adds the crossed edges between two rows of values to the list of n; their count then."""
-    left = np.uint32(word)
-    while left:
-        k = np.uint64(lowest(left))
-        left &= left - np.uint32(1)
-        edge[1, n], edge[2, n], codes[n] = row[k], ahead[k], code + 4 * k
-        n += 1
-    return n
-
-
-@helper
-def _write(codes, low, h, edge, n, margin, shift, first, out):  # type: ignore[no-untyped-def]
-    zero, one = np.float32(0), np.float32(1)
-    for i in range(n):
-        c, t = codes[i], min(max(edge[4, i], margin), one - margin)
-        on = c & np.int32(3)
-        x = np.float32(c >> np.int32(10)) + (t if on == 0 else zero)
-        y = np.float32(c >> np.int32(6) & np.int32(15)) + (t if on == 1 else zero)
-        z = np.float32(c >> np.int32(2) & np.int32(15)) + (t if on == 2 else zero)
-        out[first + i, 0], out[first + i, 1] = low[0] + h * x + shift[0], low[1] + h * y + shift[1]
-        out[first + i, 2] = low[2] + h * z + shift[2]
+def _write(codes, low, h, edge, n, margin, at, out):  # type: ignore[no-untyped-def]
+    """out (3 n,) = the vertices at shares row 7 of the first n edges."""
+    for i in range(np.uint64(n)):
+        edge[i + np.uint64(3584)] = min(max(edge[i + np.uint64(3584)], margin), np.float32(1) - margin)
+    _point(codes, edge[3584:], n, low, h, at)
+    for i in range(np.uint64(n)):
+        q = np.uint64(3) * i
+        out[q], out[q + np.uint64(1)], out[q + np.uint64(2)] = at[i], at[i + np.uint64(512)], at[i + np.uint64(1024)]
 
 
 @parallel_kernel
@@ -236,35 +254,26 @@ def vertices(steps, numbers, samples, depth, blocks, lookup, values, words, offs
     """Vertices (m,3) float32 mm of blocks first..last, in the order of flying.edges: linear guess from values as near()
     gives them, then looks at the field. place = (origin (3,), h, margin, what to add (3,) float32)."""
     origin, h, margin, shift = place
+    flat = out.reshape(-1)
     for b in prange(first, last):
-        rows, at = np.empty((depth[0], 512), np.float32), np.empty((depth[1], 3, 512), np.float32)
-        edge, codes, left = np.empty((7, 512), np.float32), np.empty(512, np.int32), np.empty(513, np.int32)
-        room, far, line = np.empty((3, 144), np.float32), np.empty((3, 16, 16), np.int16), np.empty(17, np.int16)
-        ball, kept, low = np.empty(6, np.float32), np.empty_like(steps), np.empty(3, np.float32)
-        unit, step = np.float32(h / 4096), np.float32(h)
+        rows, at = np.empty((depth[0], 512), np.float32), np.empty(1536 * depth[1], np.float32)
+        edge, codes, left = np.empty(4608, np.float32), np.empty(1024, np.int32), np.empty(513, np.int32)
+        room, near, scale = np.empty((20, 144), np.float32), np.empty(5780, np.int16), np.float32(h / 4096)
+        ball, kept, low, step = np.empty(6, np.float32), np.empty_like(steps), np.empty(3, np.float32), np.float32(h)
+        moved = np.empty(3, np.float32)
         for a in range(3):
             low[a] = np.float32(origin[a] + h * (16 * blocks[b, a]))
             ball[a] = low[a] + 8 * h
-            _far_values(values, blocks, lookup, b, a, far[a])
+            moved[a] = low[a] + shift[a]
         ball[3] = 13.95 * h
         start = _pruned(steps, numbers, samples, depth, ball, kept)
-        n, at_first = 0, offsets[b] - offsets[first]
-        for i in range(16):
-            for j in range(16):
-                row, code, word = values[b, i, j], i << 10 | j << 6, words[b, i, j]
-                over = values[b, i + 1, j] if i < 15 else far[0, j]
-                beside = values[b, i, j + 1] if j < 15 else far[1, i]
-                n = _row_edges(row, over, word[0], code, n, edge, codes)
-                n = _row_edges(row, beside, word[1], code | 1, n, edge, codes)
-                if word[2]:
-                    line[:16] = row
-                    line[16] = far[2, i, j]
-                    n = _row_edges(row, line[1:], word[2], code | 2, n, edge, codes)
-                if n > 464 or (i == 15 and j == 15):
-                    for m in range(n):
-                        edge[1, m] *= unit
-                        edge[2, m] *= unit
-                    _solve(kept, start, numbers, samples, depth, codes, low, step, edge, n, left, at, room, rows)
-                    _write(codes, low, step, edge, n, np.float32(margin), shift, at_first, out)
-                    at_first += n
-                    n = 0
+        _around(values, blocks, lookup, b, near)
+        n, to = np.uint64(0), np.uint64(offsets[b] - offsets[first])
+        for row in range(256):
+            n = _crossed(words[b, row >> 4, row & 15], np.int32(row << 6), n, codes)
+            if n > 464 or row == 255:
+                _ends(codes, n, near, scale, edge)
+                _solve(kept, start, numbers, samples, depth, codes, low, step, edge, n, left, at, room, rows)
+                _write(codes, moved, step, edge, n, np.float32(margin), at, flat[np.uint64(3) * to :])
+                to += n
+                n = np.uint64(0)
