@@ -92,12 +92,12 @@ def _through(away: Samples, side: int, radius: float) -> list[bool]:
 
 def openness(away: Samples, side: int, outside: Mask, diameters: Array, counted: Mask | None = None) -> Array:
     """Share of the void {side away > 0} (of its part in `counted`) that a sphere coming from `outside` sweeps, by its
-    diameter (steps); a diameter of 0 asks for a connection alone."""
+    diameter (steps); a diameter of 0 asks for a connection alone. Nearer to the array's faces than a sphere reaches, where
+    its centre may lie beyond, void is not counted."""
     depth = away if side > 0 else -away
     void = depth > 0
     told = void if counted is None else void & counted
     out = np.zeros(len(diameters))
-    total = int(told.sum())
     for n, diameter in enumerate(diameters):
         radius = np.float32(diameter / 2)
         space = void if diameter <= 0 else depth >= radius
@@ -108,5 +108,7 @@ def openness(away: Samples, side: int, outside: Mask, diameters: Array, counted:
             level[space & ~swept] = 0.5
             level[swept] = np.minimum(level[swept], np.float32(-1e-3))
             swept = (distance(level, 1.0, side=-1) >= -radius - EDGE) & void
-        out[n] = int((swept & told).sum()) / max(total, 1)
+        edge = min(int(np.ceil(radius)), min(told.shape) // 4)
+        core = (slice(edge, -edge or None),) * 3
+        out[n] = int((swept & told)[core].sum()) / max(int(told[core].sum()), 1)
     return out
