@@ -16,7 +16,7 @@ import numpy as np
 from implantforge.core import Design, Field, GeometryError, InputError, Lattice, Mesh, Pose
 from implantforge.geom import grids, imagefile, measure, meshing, nearby, shapes
 from implantforge.geom.meshing import Surface
-from implantforge.pipeline import moduli, porosity
+from implantforge.pipeline import moduli, porosity, proving
 from implantforge.pipeline.cache import Stage
 from implantforge.stages import beamfile, export, lattice, meshfile, porous, printability
 from implantforge.stages.lattice import Coat
@@ -345,9 +345,10 @@ def _measured(coat: Coat, asked: Lattice) -> dict[str, Any]:
     sizes = {"wall_median_mm": "wall_median_um", "wall_p01_mm": "wall_p01_um", "pore_median_mm": "pore_median_um",
              "pore_largest_mm": "pore_largest_um"}  # fmt: skip
     made = {name: seen[key] / 1000 for name, key in sizes.items()}
-    neck = rough["lattice_neck_um"] / 1000
+    own = coat.solved.form != "network" or coat.solved.kind in lattice.STOCHASTIC
     return {
-        "wall_mm": neck if coat.solved.form == "network" else made["wall_median_mm"],
+        # a network's neck shows in whole cells alone: it is measured on the endless lattice
+        "wall_mm": made["wall_median_mm"] if own else proving.neck_mm(coat.solved, 96),
         **made,
         "porosity_pct": _inner(coat, cell),
         "throat_mm": rough["throat_um"] / 1000,

@@ -12,7 +12,7 @@ from implantforge.pipeline import porosity
 from implantforge.stages import lattice, porous
 from implantforge.stages.porous.stiffness import SOLID_GPA, sphere
 
-SAMPLES = {"voronoi": 64, "spinodoid": 64}  # along the repeating cube
+STOCHASTIC_SAMPLES = 64  # along the repeating cube
 USUAL_SAMPLES = 40
 WITHIN = 0.01
 MOST_LOOKS = 8
@@ -66,7 +66,7 @@ def _porosity(kind: str, form: str, seed: int, share: float, solid_gpa: float) -
 def _mean(kind: str, form: str, seed: int, density: float) -> float:
     """Mean over directions, by the solid's modulus; 0 for a cell too thin to bear on its samples."""
     solved = lattice.solve(Lattice(kind, form, 1.0, porosity=1 - density, seed=seed))  # type: ignore[arg-type]
-    samples = SAMPLES.get(kind, USUAL_SAMPLES)
+    samples = STOCHASTIC_SAMPLES if kind in lattice.STOCHASTIC else USUAL_SAMPLES
     try:
         found = porous.effective(porosity.cell(solved, samples).share)
     except GeometryError:

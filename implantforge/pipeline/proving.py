@@ -21,7 +21,7 @@ def sizes(solved: SolvedLattice) -> dict[str, float]:
     each at a step that it needs; measured to 0.3 steps of the walls and pores, 0.9 of the neck."""
     cell = solved.cell_mm
     endless = lattice.field(solved, np.array([[-SIDE * cell] * 3, [SIDE * cell] * 3]))
-    stochastic = solved.kind in ("voronoi", "spinodoid")
+    stochastic = solved.kind in lattice.STOCHASTIC
     whole = cell * (STOCHASTIC_CELLS if stochastic else 1.0)
     out = {"porosity_pct": 100 * _porosity(endless, 4 * cell if stochastic else cell)}
     thick = solved.wall_mm if solved.form != "network" else min(1.6 * solved.wall_mm, 0.6 * cell)
@@ -30,13 +30,18 @@ def sizes(solved: SolvedLattice) -> dict[str, float]:
     step = max(solved.pore_mm / STEPS_A_PORE, whole / MOST["pore"])
     out["pore_median_mm"] = _median(endless, whole, step, -1, solved.pore_mm)
     if solved.form == "network" and not stochastic:
-        step = max(solved.wall_mm / STEPS_A_NECK, cell / MOST["neck"])
-        shape = np.ceil(cell / step * np.array([1.0, 1.5, 1.5])).astype(int)
-        away = walls.distance(
-            _samples(endless, np.zeros(3), cell / round(cell / step), shape), cell / round(cell / step)
-        )
-        out["neck_mm"] = float(passages.throats(away, 1)[0]) * cell / round(cell / step)
+        out["neck_mm"] = neck_mm(solved)
     return out
+
+
+def neck_mm(solved: SolvedLattice, most: int = MOST["neck"]) -> float:
+    """Largest sphere that passes through the solid of a network, at most `most` samples along a cell; 0.9 steps."""
+    cell = solved.cell_mm
+    endless = lattice.field(solved, np.array([[-SIDE * cell] * 3, [SIDE * cell] * 3]))
+    count = min(round(cell * STEPS_A_NECK / solved.wall_mm), most)
+    shape = np.ceil(count * np.array([1.0, 1.5, 1.5])).astype(int)
+    away = walls.distance(_samples(endless, np.zeros(3), cell / count, shape), cell / count, 1)
+    return float(passages.throats(away, 1)[0]) * cell / count
 
 
 def _samples(field: Field, low: Array, step: float, shape: Array) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from implantforge.implants import Implant, Params, choice, count, flag, mm, numb
 from implantforge.pipeline import resources
 from implantforge.stages import lattice, printability
 
-SIZES = ("wall_mm", "porosity", "pore_mm")
+SIZES = ("wall_mm", "porosity", "pore_mm", "modulus_gpa")
 HEADER = "# ImplantForge recipe, every value written out.\n"
 KINDS = lattice.KINDS
 
@@ -47,7 +47,9 @@ class LatticeParams(Params):
     wall_mm: float | None = mm(None, 0.1, 3.0, "true wall or neck thickness (give this or porosity)")
     porosity: float | None = number(None, 0.3, 0.9, "open share of the volume (give this or wall_mm)",
                                     source="21 CFR 888.3358: 30-70 %; printed cups 63-77 %")  # fmt: skip
-    pore_mm: float | None = mm(None, 0.1, 3.0, "median pore, the largest ball about each point (give one of the three)")
+    pore_mm: float | None = mm(None, 0.1, 3.0, "median pore, the largest ball about each point (give one of the four)")
+    modulus_gpa: float | None = number(None, 0.1, 60.0, "Young's modulus, mean over all directions", unit="GPa",
+                                       source="bone: cancellous 0.05-3 GPa, cortical 15-20 GPa")  # fmt: skip
     seed: int = count(0, 0, 2**31 - 1, "which of the stochastic lattices")
     placement: str = choice("cartesian", ("cartesian", "cylindrical", "conformal"), "what cells lie along; about z")
     grade: str = text("", "what changes with what, e.g. wall_mm=depth:0:0.3,3:0.5; empty: nothing")
@@ -91,8 +93,13 @@ class Recipe:
     def lattice_noun(self) -> Lattice:
         """The lattice asked for, as the stages take it."""
         asked = self.lattice.model_dump()
-        grade = asked.pop("grade")
-        return Lattice(**asked, grades=(lattice.parse_grade(grade),) if grade else ())
+        grade, modulus_gpa = asked.pop("grade"), asked.pop("modulus_gpa")
+        noun = Lattice(**asked, grades=(lattice.parse_grade(grade),) if grade else ())
+        if modulus_gpa is None:
+            return noun
+        from implantforge.pipeline import moduli
+
+        return moduli.of_modulus(noun, modulus_gpa)
 
     def toml(self) -> str:
         """The recipe with every default written out, units beside the values; it reads back as the same recipe."""
@@ -167,12 +174,10 @@ def parse(tree: Mapping[str, Any], name: str) -> Recipe:
 def _check(recipe: Recipe) -> None:
     """Rules between values."""
     given = {name: getattr(recipe.lattice, name) for name in SIZES}
-    noun = recipe.lattice_noun
-    graded = any(grade.what != "cell_mm" for grade in noun.grades)
+    grade = recipe.lattice.grade
+    graded = bool(grade) and lattice.parse_grade(grade).what != "cell_mm"
     if not graded and sum(value is not None for value in given.values()) != 1:
-        raise InputError(
-            f"recipe: give lattice.wall_mm or lattice.porosity or lattice.pore_mm, exactly one (got {given})"
-        )
+        raise InputError(f"recipe: give lattice.{' or lattice.'.join(SIZES)}, exactly one (got {given})")
     if recipe.case.date:
         try:
             date.fromisoformat(recipe.case.date)

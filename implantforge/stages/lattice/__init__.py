@@ -5,7 +5,7 @@
 
 from implantforge.stages.lattice.bonding import fill
 from implantforge.stages.lattice.coating import Coat, coat
-from implantforge.stages.lattice.families import DENSITY, FAMILIES, FORMS, KINDS, describe, forms
+from implantforge.stages.lattice.families import DENSITY, FAMILIES, FORMS, KINDS, STOCHASTIC, describe, forms
 from implantforge.stages.lattice.filling import field, trim
 from implantforge.stages.lattice.nets import dangling
 from implantforge.stages.lattice.placing import parse_grade
@@ -13,6 +13,7 @@ from implantforge.stages.lattice.solving import SolvedLattice, form_of, solve
 from implantforge.stages.lattice.surfaces import SURFACES
 
 __all__ = [
-    "DENSITY", "FAMILIES", "FORMS", "KINDS", "SURFACES", "Coat", "SolvedLattice", "coat", "dangling", "describe", "field",
+    "DENSITY", "FAMILIES", "FORMS", "KINDS", "STOCHASTIC", "SURFACES", "Coat",
+    "SolvedLattice", "coat", "dangling", "describe", "field",
     "fill", "form_of", "forms", "parse_grade", "solve", "trim",
 ]  # fmt: skip

@@ -49,6 +49,7 @@ FAMILIES: dict[tuple[str, str], Family] = {
 }
 KINDS = tuple(dict.fromkeys(kind for kind, _ in FAMILIES))
 FORMS = ("network", "sheet", "strut")
+STOCHASTIC = ("voronoi", "spinodoid")  # kinds drawn by seed
 DENSITY = {key: family.density for key, family in FAMILIES.items()}
 
 
