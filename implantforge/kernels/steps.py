@@ -185,7 +185,7 @@ def _wave(x, scale, shift, n, stride, doubled, out):  # type: ignore[no-untyped-
 def _waves(p, x, y, z, n, room, out):  # type: ignore[no-untyped-def]
     """Sum of products of waves along the axes: p = waves a mm (3), shift (3) in waves, whether there are double angles,
     how many terms there are, then for each its weight and which row of _wave each factor is."""
-    flat, some = room.reshape(-1), np.uint64(128)
+    flat = room.reshape(-1)
     for first in range(0, n, 128):
         many = min(n - first, 128)
         for a in range(3):
