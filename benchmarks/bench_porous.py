@@ -9,18 +9,22 @@ Local thickness: `library` is porespy's default where it is installed (it is no 
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from implantforge.core import Lattice
+from implantforge.kernels import homogenise, spheres
 from implantforge.pipeline import porosity
 from implantforge.stages import lattice, porous
-from implantforge.stages.porous import elastic, permeability, stiffness, walls
+from implantforge.stages.porous import elastic, passages, permeability, stiffness, walls
 
 
 def gyroid(n: int, cells: float = 1.0) -> NDArray:
@@ -186,6 +190,90 @@ class Thickness:
         core = (slice(20, -20),) * 3
         read = self.measured(method, field)[core][field[core] < 0]
         return float(np.sqrt(((read - true) ** 2).mean()))
+
+
+class Steps:
+    """One kernel at a time beside its numpy twin (tests/reference.py; scipy where numpy has none)."""
+
+    params = (
+        ("green", "dots", "advance", "turn", "forces", "soften", "distance", "paint", "area"),
+        ("numpy", "kernel"),
+    )
+    param_names = ("kernel", "method")
+    repeat = 60
+
+    def setup(self, kernel: str, method: str) -> None:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+        self.reference = importlib.import_module("reference")
+        random, n = np.random.default_rng(0), {"forces": 12, "paint": 32, "area": 16}.get(kernel, 96)
+        self.a, self.b, self.u, self.r = (random.normal(size=(3, n, n, n)).astype(np.float32) for _ in range(4))
+        self.inverse = random.normal(size=(6, n, n, n)).astype(np.float32)
+        self.waves, self.share = (self.a + 1j * self.b).astype(np.complex64), np.abs(self.inverse[0]).clip(0, 1)
+        self.level, self.work = gyroid(n, n / 32), np.empty(n)
+        self.balls = np.column_stack([np.sort(random.uniform(0, n, 300)), random.uniform(0, n, (300, 2)),
+                                      random.uniform(1, 6, 300)]).astype(np.float32)  # fmt: skip
+        self.call = getattr(self, f"{kernel}_{method}")
+        self.call()
+
+    def time_step(self, kernel: str, method: str) -> None:
+        self.call()
+
+    def green_numpy(self) -> None:
+        self.reference.green_forces(self.inverse, self.waves)
+
+    def green_kernel(self) -> None:
+        homogenise.green(self.inverse, self.waves)
+
+    def dots_numpy(self) -> None:
+        self.reference.plane_dots(self.a, self.b)
+
+    def dots_kernel(self) -> None:
+        homogenise.dots(self.a, self.b, self.work)
+
+    def advance_numpy(self) -> None:
+        self.reference.advanced(np.float32(1e-3), self.a, self.b, self.u, self.r)
+
+    def advance_kernel(self) -> None:
+        homogenise.advance(1e-3, self.a, self.b, self.u, self.r)
+
+    def turn_numpy(self) -> None:
+        self.reference.turned(np.float32(1e-3), self.a, self.b)
+
+    def turn_kernel(self) -> None:
+        homogenise.turn(1e-3, self.a, self.b)
+
+    def forces_numpy(self) -> None:
+        self.reference.elastic_forces(self.u, self.share, np.eye(3), *elastic.lame(0.3))
+
+    def forces_kernel(self) -> None:
+        homogenise.stiffness(self.u, self.share, np.eye(3, dtype=np.float32), *elastic.lame(0.3), self.work, self.r)
+
+    def soften_numpy(self) -> None:
+        self.reference.softened(self.level < 0)
+
+    def soften_kernel(self) -> None:
+        walls.levels(self.level < 0)
+
+    def distance_numpy(self) -> None:
+        ndimage.distance_transform_edt(self.level < 0)
+        ndimage.distance_transform_edt(self.level >= 0)
+
+    def distance_kernel(self) -> None:
+        walls.distance(self.level)
+
+    def paint_numpy(self) -> None:
+        self.reference.painted_balls(self.balls, self.level, 0.5)
+
+    def paint_kernel(self) -> None:
+        starts = np.searchsorted(self.balls[:, 0], np.arange(len(self.level) + 1))
+        edges = np.array([0, len(self.level) // 2, len(self.level)])
+        spheres.paint(self.balls, starts, edges, self.level, 1.0, 0.5, np.empty_like(self.level))
+
+    def area_numpy(self) -> None:
+        self.reference.surface_area(self.level, passages._TETRAHEDRA)
+
+    def area_kernel(self) -> None:
+        passages.area(self.level)
 
 
 class Flow:

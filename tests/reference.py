@@ -547,3 +547,42 @@ def softened(mask: NDArray[np.bool_]) -> Array:
         low, middle, high = (np.take(wide, np.arange(n, n + mask.shape[axis]), axis) for n in range(3))
         share = (low + 2 * middle + high) / 4
     return np.where(mask, np.minimum(0.5 - share, -0.05), np.maximum(0.5 - share, 0.05))
+
+
+def green_forces(inverse: Array, f: Array) -> Array:
+    """f (3,i,j,k) times symmetric matrices (6,i,j,k): xx yy zz yz xz xy."""
+    xx, yy, zz, yz, xz, xy = inverse
+    return np.einsum("abijk,bijk->aijk", np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]), f)
+
+
+def plane_dots(a: Array, b: Array) -> Array:
+    """Sum of a b (3,i,j,k) by plane."""
+    return (a.astype(float) * b).sum(axis=(0, 2, 3))
+
+
+def advanced(step: float, p: Array, q: Array, u: Array, r: Array) -> tuple[Array, Array]:
+    """u + step p and r - step q."""
+    return u + step * p, r - step * q
+
+
+def turned(share: float, z: Array, p: Array) -> Array:
+    """z + share p."""
+    return z + share * p
+
+
+def surface_area(values: Array, tetrahedra: NDArray[np.int64]) -> float:
+    """Area (steps^2) where values (i,j,k) change sign, linear in the tetrahedra (t,4 corners 4 i + 2 j + k) of each cube."""
+    total = 0.0
+    corners = np.array(list(np.ndindex(2, 2, 2)), float)
+    for cell in np.ndindex(*(n - 1 for n in values.shape)):
+        eight = values[tuple(slice(n, n + 2) for n in cell)].ravel()
+        for tetrahedron in tetrahedra if np.isfinite(eight).all() else []:
+            low = [c for c in tetrahedron if eight[c] < 0]
+            high = [c for c in tetrahedron if eight[c] >= 0]
+            cut = [corners[a] + eight[a] / (eight[a] - eight[b]) * (corners[b] - corners[a]) for a in low for b in high]
+            if len(cut) == 3:
+                total += float(np.linalg.norm(np.cross(cut[1] - cut[0], cut[2] - cut[0]))) / 2
+            elif len(cut) == 4:  # the four points in the order of low and high: the last two change places
+                total += float(np.linalg.norm(np.cross(cut[1] - cut[0], cut[3] - cut[0]))) / 2
+                total += float(np.linalg.norm(np.cross(cut[3] - cut[0], cut[2] - cut[0]))) / 2
+    return total

@@ -100,6 +100,12 @@ def test_softened_steps_are_those_of_the_twin():
     assert walls.levels(mask) == pytest.approx(reference.softened(mask), abs=1e-6)
 
 
+def test_area_is_that_of_the_twin():
+    values = np.random.default_rng(8).normal(size=(5, 6, 7))
+    values[1, 2, 3] = np.nan
+    assert passages.area(values) == pytest.approx(reference.surface_area(values, passages._TETRAHEDRA), rel=1e-9)
+
+
 def test_area_of_a_sphere():
     assert passages.area(SHAPES["sphere"][0]) == pytest.approx(4 * np.pi * 13.3**2, rel=2e-3)
 

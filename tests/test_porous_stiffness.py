@@ -60,6 +60,25 @@ def test_forces_are_those_of_the_matrix():
     assert work.sum() == pytest.approx(energy, rel=1e-5)
 
 
+def test_steps_of_the_solver_are_those_of_their_twins():
+    random = np.random.default_rng(2)
+    a, b, u, r = (random.normal(size=(3, 4, 5, 6)).astype(np.float32) for _ in range(4))
+    work = np.empty(4)
+    homogenise.dots(a, b, work)
+    assert work == pytest.approx(reference.plane_dots(a, b), abs=1e-4)
+    more, less = reference.advanced(0.7, a, b, u, r)
+    homogenise.advance(0.7, a, b, u, r)
+    assert u == pytest.approx(more, abs=1e-6) and r == pytest.approx(less, abs=1e-6)
+    along = reference.turned(0.3, a, b)
+    homogenise.turn(0.3, a, b)
+    assert b == pytest.approx(along, abs=1e-6)
+    inverse = random.normal(size=(6, 4, 5, 6)).astype(np.float32)
+    waves = (u + 1j * r).astype(np.complex64)
+    twin = reference.green_forces(inverse, waves)
+    homogenise.green(inverse, waves)
+    assert waves == pytest.approx(twin, abs=1e-5)
+
+
 def test_the_preconditioner_inverts_a_solid_grid():
     random = np.random.default_rng(1)
     grid = elastic._Grid(np.ones((6, 8, 10), np.float32), 0.3)
