@@ -69,7 +69,7 @@ def filled(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
     """Holes of axial slices up to LARGEST_HOLE_MM2 filled."""
     limit = LARGEST_HOLE_MM2 / float(spacing_mm[0] * spacing_mm[1])
     out = mask.copy()
-    rows, columns = mask.any(axis=1), mask.any(axis=0)
+    rows, columns = np.asarray(mask.any(axis=1)), np.asarray(mask.any(axis=0))
     for k in np.flatnonzero(rows.any(axis=0)):
         box = tuple(
             slice(int(at[0]), int(at[-1]) + 1) for at in (np.flatnonzero(rows[:, k]), np.flatnonzero(columns[:, k]))
@@ -77,8 +77,7 @@ def filled(mask: NDArray[np.bool_], spacing_mm: Array) -> NDArray[np.bool_]:
         plane = mask[:, :, k][box]
         holes = cc3d.connected_components(~plane, connectivity=4)
         # nothing outside the box holds bone, so what reaches its rim reaches the picture's
-        sizes: NDArray = cc3d.statistics(holes, no_slice_conversion=True)["voxel_counts"]
-        keep = sizes > limit
+        keep = np.asarray(cc3d.statistics(holes, no_slice_conversion=True)["voxel_counts"] > limit)
         keep[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = True
         keep[0] = False
         out[:, :, k][box] = plane | ~keep[holes]
