@@ -222,7 +222,7 @@ def _solve(steps, start, numbers, samples, depth, codes, low, h, edge, n, left, 
     for i in range(np.uint64(n)):
         done[i] = edge[i + np.uint64(2048)]
     _bracket(f, edge, left, many)
-    for look in range(7):
+    for look in range(12):  # odd last: after a halving the end would be unchecked
         if many == 0:
             break
         for m in range(many):
