@@ -148,7 +148,7 @@ def _sizes(
     """Percentiles (um) of the local thickness of one side inside the region, and its histogram in % of the volume."""
     if side < 0 and region is not None:
         # beyond the region pores end, or the open air would be the largest
-        away = walls.distance(np.maximum(away, region / np.float32(step_mm)).astype(np.float32))
+        away = walls.distance(np.maximum(away, region / np.float32(step_mm)).astype(np.float32), 1.0, side=1)
         side = 1
     size = walls.thickness(away, side)
     counted = inside & (size > 0)
