@@ -108,20 +108,42 @@ def test_stem_stays_inside_the_planted_bone_and_restores_the_head(patient: Any, 
     assert scores == sorted(scores, reverse=True)
 
 
+def whole_case(implant: Any, patient: Any, left: Case) -> Case:
+    """The left side with every bone the implant needs or uses: the femur from the scan, others as they were planted."""
+    names = {*implant.bones("left"), *implant.helpful("left")} - set(left.bones)
+    bones = {name: patient.meshes[name] for name in sorted(names)}
+    found = {name: anatomy.examine(name, mesh) for name, mesh in bones.items() if name in anatomy.KNOWN}
+    return replace(left, bones={**left.bones, **bones}, anatomy={**left.anatomy, **found})
+
+
 @pytest.mark.parametrize("name", sorted(implants.registry()))
-def test_every_implant_makes_a_closed_part_with_sourced_checks(name: str, left: Case, planned: Any) -> None:
+def test_every_implant_makes_a_closed_part_with_sourced_checks(
+    name: str, patient: Any, left: Case, request: pytest.FixtureRequest
+) -> None:
     implant = implants.get(name)
     params = implant.Params()
-    planned = planned if name == "hip_stem" else implant.plan(left, params)
+    left = whole_case(implant, patient, left)
+    planned = request.getfixturevalue("planned") if name == "hip_stem" else implant.plan(left, params)
     made = implant.design(planned, params)
     mesh = meshing.polygonise(made.envelope, 0.8)
     assert measure.is_manifold(mesh)
     assert measure.manifold_status(mesh) == "NoError"
     assert len(measure.components(mesh)[1]) == 1
-    for row in implant.checks(left, planned, made, mesh, params):
+    for row in implant.checks(left, planned, made, mesh.moved(planned.pose), params):
         assert row.source.strip()
         assert row.unit
         assert row.passed or row.severity == "flag", f"{row.name} {row.value} {row.unit}, limit {row.sense} {row.limit}"
+
+
+def test_cup_lies_where_the_socket_was_planted(patient: Any, left: Case) -> None:
+    implant = implants.get("hip_cup")
+    case = whole_case(implant, patient, left)
+    fit = implant.plan(case, implant.Params())
+    truth = patient.truth["femur_left"]
+    shift = np.linalg.norm(fit.pose.origin_mm - truth["cup_center_mm"])
+    assert shift < abs(fit.metrics["center_shift_medial_mm"]) + 0.5
+    assert abs(fit.metrics["size"] - (2 * truth["cup_radius_mm"] + 4.0)) < 1.3
+    assert fit.metrics["bone_left_medial_mm"] >= 2.0
 
 
 def test_taper_is_printed_with_stock_outside_the_machined_cone(planned: Any) -> None:
