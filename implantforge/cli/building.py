@@ -21,6 +21,8 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
                      help="change a value of the recipe, e.g. lattice.cell_mm=1.2 (mm); may be repeated"),
         click.option("--labels", type=click.Path(path_type=Path), metavar="LABELS",
                      help="label map in place of our own: NIfTI, NRRD, 3D Slicer or DICOM SEG"),
+        click.option("--landmarks", type=click.Path(path_type=Path), metavar="X.mrk.json",
+                     help="corrected landmarks (mm): they replace our own, marked as corrected by hand"),
         click.option("--series", metavar="INDEX|HASH", help="series of the CT, as inspect names it  [default: best]"),
         click.option("--accept", metavar="REASON", help="use a refused series all the same, for this reason"),
         click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout: the manifest"),
@@ -74,7 +76,7 @@ def plan_(recipe: str, as_json: bool, **options: Any) -> int:
 @click.option("--quiet", "-q", is_flag=True, help="no progress")
 def demo_(out: Path, as_json: bool, quiet: bool) -> int:
     """Build the hip stem on the sample patient and say where to look."""
-    manifest, folder = _build("hip_stem", "part", None, out, None, (), None, None, None, quiet)
+    manifest, folder = _build("hip_stem", "part", None, out, None, (), None, None, None, None, quiet)
     if as_json:
         put_json({"run": str(folder), **manifest})
     else:
@@ -91,6 +93,7 @@ def _build(
     side: str | None,
     settings: tuple[str, ...],
     labels: Path | None,
+    landmarks: Path | None,
     series: str | None,
     accept: str | None,
     quiet: bool,
@@ -103,8 +106,8 @@ def _build(
     from implantforge.pipeline.build import build
 
     with Progress(quiet) as progress:
-        manifest = build(wanted, folder, ct, labels=labels, series=series, accept=accept, upto=upto, report=_report,
-                         on_stage=progress)  # fmt: skip
+        manifest = build(wanted, folder, ct, labels=labels, landmarks=landmarks, series=series, accept=accept, upto=upto,
+                         report=_report, on_stage=progress)  # fmt: skip
     return manifest, folder
 
 

@@ -29,6 +29,7 @@ def build(
     labels: Path | None = None,
     series: str | None = None,
     accept: str | None = None,
+    landmarks: Path | None = None,
     upto: Literal["plan", "part"] = "part",
     report: ReportWriter | None = None,
     on_stage: OnStage = lambda name, stage: None,
@@ -36,15 +37,15 @@ def build(
     """Builds a recipe into a Run folder and returns its manifest.
 
     ct is anything stages.dicom reads; without it the recipe's sample patient is used. labels is a label map to use in
-    place of our own. series and accept choose a series and accept a refused one with a person's reason. report(folder,
-    manifest) writes report.html from the files already there. Raises InputError, AnatomyError, FitError or
+    place of our own. series and accept choose a series and accept a refused one with a person's reason. landmarks is a
+    Slicer point list whose points replace ours. report(folder, manifest) writes report.html from the files already there. Raises InputError, AnatomyError, FitError or
     GeometryError; a failed check is `status: check_failed`.
     """
     if upto == "plan" and (out / "part.stl").exists():
         raise InputError(f"plan: {out} holds a built part; a plan would replace it, so give another --out")
     source = steps.source(recipe, ct)
     with Run(out, on_stage) as run:
-        made = plan(run.cache, recipe, source, labels, series, accept)
+        made = plan(run.cache, recipe, source, labels, series, accept, landmarks)
         if upto == "part":
             part(run.cache, recipe, made)
         with run.stage("export"):
@@ -58,8 +59,9 @@ def build(
 
 
 def plan(
-    cache: Cache, recipe: Recipe, source: steps.Source, given: Path | None, series: str | None, accept: str | None
-) -> Made:
+    cache: Cache, recipe: Recipe, source: steps.Source, given: Path | None, series: str | None, accept: str | None,
+    landmarks: Path | None = None,
+) -> Made:  # fmt: skip
     """CT to fit: which size, where."""
     scan = cache.call("load", steps.load, source.result, series=series, accept=accept)
     volume = scan["volume"]
@@ -75,12 +77,16 @@ def plan(
     bones = {name: skin["mesh"] for name, skin in skins.items()}
     refined = cache.call("label", steps.relabel, rough, volume, *bones.values(), names=names)
     labels = refined["labels"]
-    anatomy = {name: cache.call(f"anatomy {name}", steps.anatomy, bones[name], volume, name=name)
-               for name in names if name in MEASURED}  # fmt: skip
+    measured = [name for name in names if name in MEASURED]
+    by_hand = {} if landmarks is None else steps.landmark_file(landmarks, measured)
+    anatomy = {name: cache.call(f"anatomy {name}", steps.anatomy, bones[name], volume, name=name,
+                                **({"corrections": by_hand[name]} if by_hand else {}))
+               for name in measured}  # fmt: skip
     case = steps.CaseResults(side, volume, labels, bones, anatomy)
     fit = cache.call("plan", steps.plan, *case.results, implant=recipe.implant.name, case=case.names,
                      params=recipe.params.for_plan())  # fmt: skip
-    return Made(source, scan, case, fit, skins, refined["artefacts"], file)
+    return Made(source, scan, case, fit, skins, refined["artefacts"], file,
+                landmarks=None if landmarks is None else steps.label_file(landmarks).key)  # fmt: skip
 
 
 def part(cache: Cache, recipe: Recipe, made: Made) -> None:

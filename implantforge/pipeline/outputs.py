@@ -29,8 +29,8 @@ ReportWriter = Callable[[Path, Mapping[str, Any]], None]
 
 @dataclass
 class Made:
-    """Everything a build has made, unread until a file needs it. given is the label map that replaced our own. The last
-    four are None after a plan."""
+    """Everything a build has made, unread until a file needs it. given is the label map that replaced our own. envelope to
+    verified are None after a plan; landmarks is the sha256 of a person's landmarks."""
 
     source: steps.Source
     scan: Result
@@ -43,6 +43,7 @@ class Made:
     part: Result | None = None
     orientation: Result | None = None
     verified: Result | None = None
+    landmarks: str | None = None
 
 
 def write(run: Run, recipe: Recipe, made: Made) -> dict[str, Any]:
@@ -130,9 +131,17 @@ def _manifest(recipe: Recipe, made: Made, fit: Fit) -> dict[str, Any]:
         "inputs": [
             {"path": made.source.name, "sha256": made.source.sha256},
             *([{"path": "labels", "sha256": made.given.key}] if made.given else []),
+            *([{"path": "landmarks", "sha256": made.landmarks}] if made.landmarks else []),
         ],
         "assumptions": assumptions(recipe),
+        **({"landmarks_by_hand": _by_hand(made)} if made.landmarks else {}),
     }
+
+
+def _by_hand(made: Made) -> list[str]:
+    """Landmarks that a person gave, as `bone.landmark`."""
+    return [f"{name}.{mark.name}" for name, found in made.case.anatomy.items()
+            for mark in found.value.landmarks.values() if mark.method == "corrected by hand"]  # fmt: skip
 
 
 def check_json(row: Check) -> dict[str, Any]:

@@ -145,9 +145,24 @@ def side(recipe: Recipe, found: list[str], laterality: str) -> Side:
     raise InputError(f"{implant.name}: needs {needed}; this scan shows {', '.join(found) or 'no bone'}")
 
 
-def anatomy(mesh: Mesh, volume: Volume, *, name: str) -> Anatomy:
-    """Landmarks, frames, measures and curves of one bone."""
-    return bone_anatomy.examine(name, mesh, volume)
+def landmark_file(path: Path, bones: list[str]) -> dict[str, dict[str, list[float]]]:
+    """A person's landmarks of each bone, label -> LPS mm; InputError when the file is none or names another bone."""
+    if not path.exists():
+        raise InputError(f"landmarks: {path} does not exist")
+    out: dict[str, dict[str, list[float]]] = {bone: {} for bone in bones}
+    for label, at in bone_anatomy.read_markups(path).items():
+        bone, dot, name = label.rpartition(".")
+        bone = bones[0] if not dot and len(bones) == 1 else bone
+        if bone not in out:
+            raise InputError(f"landmarks: {label}: no such bone is measured here; there are {', '.join(bones)}")
+        out[bone][f"{bone}.{name}"] = at.tolist()
+    return out
+
+
+def anatomy(mesh: Mesh, volume: Volume, *, name: str, corrections: Mapping[str, list[float]] | None = None) -> Anatomy:
+    """Landmarks, frames, measures and curves of one bone; `corrections` (label -> LPS mm) replace ours."""
+    given = {label: np.array(at, float) for label, at in (corrections or {}).items()}
+    return bone_anatomy.examine(name, mesh, volume, given)
 
 
 class CaseResults(NamedTuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from implantforge.core import Anatomy, Array, Mesh, Volume
 
-__all__ = ["KNOWN", "examine", "examine_all"]
+__all__ = ["KNOWN", "examine", "examine_all", "read_markups"]
 
 KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right", "skull")
 """Bones that can be measured."""
@@ -35,6 +36,13 @@ def examine(
     if volume is None or "lesser_trochanter" not in found.landmarks:
         return found
     return canal.with_canal(found, canal.cavity(volume, mesh, found))
+
+
+def read_markups(path: Path) -> dict[str, Array]:
+    """Label -> point in LPS mm of a 3D Slicer point list; InputError as in `corrected.read_markups`."""
+    from implantforge.stages.anatomy import corrected
+
+    return corrected.read_markups(path)
 
 
 def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | None = None) -> dict[str, Anatomy]:

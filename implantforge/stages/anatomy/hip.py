@@ -81,7 +81,9 @@ def _acetabulum(seen: Seen) -> None:
     guess, _ = ball(zone, np.ones(len(zone)))
     opening = guess - zone.mean(axis=0)
     opening /= np.linalg.norm(opening)
-    found = hollow_sphere(seen.mesh.vertices, seen.normals, seen.area, guess, opening, min(seen.match.scale, 1.1))
+    size = min(seen.match.scale, 1.1)
+    cloud = seen.dense(guess, 48.0 * size, 8000)
+    found = hollow_sphere(cloud.points, cloud.normals, np.ones(len(cloud.points)), guess, opening, size)
     if not found.residual_mm < 2.0:
         why = "no socket: no part of the surface looks into a sphere"
         seen.refused |= dict.fromkeys(("acetabulum_center", "acetabulum_radius_mm", *ANGLES), why)

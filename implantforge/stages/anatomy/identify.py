@@ -10,7 +10,7 @@ from implantforge.stages.anatomy.atlas import NAMES
 from implantforge.stages.anatomy.register import Cloud, Match
 from implantforge.stages.anatomy.seen import Seen
 
-POINTS = 12000
+POINTS = 40000
 LONGEST_MM = 650.0
 SHORTEST_MM = {"femur": 60.0, "tibia": 60.0, "hip": 60.0, "fibula": 60.0, "patella": 15.0, "sacrum": 40.0}
 COVERED = 0.6

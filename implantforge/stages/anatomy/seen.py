@@ -64,6 +64,8 @@ class Seen:
         elif agree < 0.0:
             self.refused[name] = f"cut off: the surface {gap:.1f} mm from where it should lie is a cut face"
         else:
+            # along the normal alone: on an edge the nearest point slides with the triangles
+            found = guess + ((found - guess) @ out) * out
             self.add(name, found, np.hypot(sigma_mm, 0.7 * max(gap, self.match.residual_mm)), "shape-model+surface")
 
     def guess(self, name: str) -> Array:

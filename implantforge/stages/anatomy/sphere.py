@@ -22,7 +22,8 @@ class Sphere(NamedTuple):
 def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> Sphere:
     """The sphere that the joint surface near `zone` follows.
 
-    zone (k,3): where the joint's surface is expected. Weights fall smoothly with the distance from the sphere and the
+    vertices, normals (n,3) and the area each stands for; samples spread evenly make the answer one of the surface, not of
+    its triangles. zone (k,3): where the joint's surface is expected. Weights fall smoothly with the distance from the sphere and the
     turn of the normal from the radius (osteophytes, fovea, rim), so that a new triangulation moves the answer little.
     """
     center, radius = _lsq(zone, np.ones(len(zone)))
@@ -30,16 +31,16 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
     near = np.linalg.norm(vertices - middle, axis=1) < 6.0 + float(np.linalg.norm(zone - middle, axis=1).max())
     points, n, a = vertices[near], normals[near], area[near]
     # the zone's own outline: what lies beside it is neck, rim or fovea
-    a = a * ((6.0 - cKDTree(zone).query(points)[0]) / 3.0).clip(0, 1)
-    first = _settled(points, n, a, center, radius, (3.0, 2.0, 1.5, 1.2))
+    a = a * ((4.0 - cKDTree(zone).query(points)[0]) / 2.0).clip(0, 1)
+    first = _settled(points, n, a, center, radius, (3.0, 2.0, 1.5))
     if not first.area_mm2:
         return first
     # a round head is followed closely, so that its rim does not pull; one that is out of round as a whole
     gap = np.abs(np.linalg.norm(points - first.center_mm, axis=1) - first.radius_mm)
-    near = gap < 3.0
+    near = (gap < 3.0) & (a > 0)
     order = np.argsort(gap[near])
     middle = float(gap[near][order][np.searchsorted(np.cumsum(a[near][order]), 0.5 * a[near].sum())])
-    return _settled(points, n, a, first.center_mm, first.radius_mm, (float(np.clip(2.5 * middle, 0.3, 1.2)),))
+    return _settled(points, n, a, first.center_mm, first.radius_mm, (float(np.clip(5.0 * middle, 0.6, 2.0)),))
 
 
 def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:

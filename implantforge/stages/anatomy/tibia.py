@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
+from implantforge.geom.sections import loop_around
 from implantforge.stages.anatomy import identify
 from implantforge.stages.anatomy.seen import Seen
 
@@ -17,8 +18,9 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
     """Anatomy of one tibia, whole, proximal or distal, in the mesh's own LPS mm and in any pose, alone or fused with its
     fibula.
 
-    Plateaus: centroid and plane of the joint surface of each compartment. Slope against the line from the spines to the
-    ankle (the shaft where the ankle is cut off). Ankle centre: the middle of the malleoli (Wu 2002); the lateral one is
+    Plateaus: centroid and plane of the joint surface of each compartment. Slope of each against the proximal anatomical
+    axis (middles of the shaft 50-150 mm below the joint), in the plane across the posterior condyles; also against the
+    line from the spines to the ankle, which reads 1-2 deg less (9.4 and 10.5 deg on 196 knees). Ankle centre: the middle of the malleoli (Wu 2002); the lateral one is
     the shape model's guess where the fibula is not part of the mesh, and its sigma says so. AnatomyError as in `identify`.
     """
     return of(identify.one(mesh, f"tibia_{side}"))
@@ -120,12 +122,7 @@ def _axes(seen: Seen) -> None:
     across /= np.linalg.norm(across)
     front = np.cross(across, up)
     front *= np.sign(-front @ seen.way(np.array([0.0, 1.0, 0.0])))
-    slopes = {}
-    for part, pose in (("medial", medial), ("lateral", lateral)):
-        normal = pose.origin_mm
-        slopes[part] = float(np.degrees(np.arctan2(-(normal @ front), normal @ up)))
-        seen.measures[f"posterior_slope_{part}_deg"] = slopes[part]
-    seen.measures["posterior_slope_deg"] = (slopes["medial"] + slopes["lateral"]) / 2
+    _slopes(seen, {"medial": medial.origin_mm, "lateral": lateral.origin_mm}, front, up)
     joint = seen.landmarks["lateral_plateau"].at_mm - seen.landmarks["medial_plateau"].at_mm
     seen.measures["mmpta_deg"] = float(90.0 - np.degrees(np.arctan2(joint @ up, joint @ across)))
     back, border = seen.at("cruciate"), seen.at("tendon_medial_border")
@@ -133,6 +130,44 @@ def _axes(seen: Seen) -> None:
         line = border - back
         seen.measures["akagi_to_posterior_tibia_deg"] = float(np.degrees(np.arctan2(line @ across, line @ front)))
     _isb(seen, across, front, up)
+
+
+def _slopes(seen: Seen, normals: dict[str, Array], front: Array, up: Array) -> None:
+    """Both compartments against the proximal anatomical axis, and their mean against the mechanical one."""
+
+    def slope(normal: Array, axis: Array) -> float:
+        ahead = front - (front @ axis) * axis
+        return float(np.degrees(np.arctan2(-(normal @ ahead) / np.linalg.norm(ahead), normal @ axis)))
+
+    if seen.at("ankle_center") is not None:
+        seen.measures["posterior_slope_mechanical_deg"] = (
+            slope(normals["medial"], up) + slope(normals["lateral"], up)
+        ) / 2
+    axis = _shaft(seen, up)
+    if axis is None:
+        seen.refused["posterior_slope_deg"] = "the shaft is cut off less than 150 mm below the plateau"
+        return
+    for part, normal in normals.items():
+        seen.measures[f"posterior_slope_{part}_deg"] = slope(normal, axis)
+    both = [seen.measures[f"posterior_slope_{part}_deg"] for part in normals]
+    seen.measures["posterior_slope_deg"] = sum(both) / len(both)
+
+
+def _shaft(seen: Seen, up: Array) -> Array | None:
+    """Unit vector up the proximal shaft through its section middles; None when they are not all there."""
+    size = min(seen.match.scale, 1.2)
+    top, rings = seen.landmarks["plateau_center"].at_mm, []
+    for below in np.linspace(50.0, 150.0, 11) * size:
+        level = top - below * up
+        near = seen.shape[np.abs((seen.shape - level) @ up) < 6.0]
+        loop = loop_around(seen.mesh, near.mean(axis=0), up) if len(near) else None
+        if loop is not None and 150.0 < abs(loop.area_mm2) < 2500.0:
+            rings.append(loop.centroid_mm)
+    if len(rings) < 9:
+        return None
+    points = np.array(rings)
+    way: Array = np.linalg.svd(points - points.mean(axis=0))[2][0]
+    return way * np.sign(way @ up)
 
 
 def _spine(seen: Seen) -> Array | None:
