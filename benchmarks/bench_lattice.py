@@ -5,8 +5,9 @@ import numpy as np
 from implantforge.core import Lattice
 from implantforge.geom import measure, shapes
 from implantforge.kernels.struts import line_distance
+from implantforge.pipeline import proving
 from implantforge.stages import lattice
-from implantforge.stages.lattice import struts
+from implantforge.stages.lattice import solving, struts
 
 
 class Distance:
@@ -91,3 +92,29 @@ class Porosity:
         solved = lattice.solve(Lattice(kind, form, 1.5, porosity=asked))  # type: ignore[arg-type]
         region = shapes.box((0, 0, 0), (6, 6, 6))
         return 100 * (measure.porosity(lattice.field(solved, region.bounds), region, 0.0471) - asked)
+
+
+class Asked:
+    """What a ruler finer than its samples reads over what was solved, at both ends and the middle of each family: walls of
+    sheets, struts, necks of networks; pores by median local thickness, %."""
+
+    params = (tuple(" ".join(key) for key in lattice.DENSITY), ("least", "middle", "most"))
+    param_names = ("family", "density")
+    unit = "%"
+
+    def setup(self, family: str, density: str) -> None:
+        kind, form = family.split()
+        low, high = lattice.DENSITY[kind, form]
+        self.density = {"least": low + 0.01, "middle": 0.5 * (low + high), "most": high - 0.01}[density]
+        self.solved = lattice.solve(Lattice(kind, form, 1.0, porosity=1 - self.density))  # type: ignore[arg-type]
+        self.got = proving.sizes(self.solved)
+
+    def track_wall_error(self, family: str, density: str) -> float:
+        return 100 * (self.got.get("neck_mm", self.got["wall_median_mm"]) / self.solved.wall_mm - 1)
+
+    def track_pore_error(self, family: str, density: str) -> float:
+        kind, form = family.split()
+        return 100 * (self.got["pore_median_mm"] / solving.pore_median(kind, form, 0, round(self.density, 4)) - 1)
+
+    def track_median_over_neck(self, family: str, density: str) -> float:
+        return 100 * (self.got["wall_median_mm"] / self.solved.wall_mm - 1)
