@@ -29,7 +29,7 @@ _ROWS = (
     ("permeability_1e9_m2", "Permeability, 1e-9 m²", "проникність, 1e-9 м²"),
 )
 _UNITS = {"gpa": "GPa", "pct": "%", "um": "µm"}
-_SLOTS = (54, 14, 26, 46, 520, 220)  # left, right, top, foot, width, height
+_SLOTS = (46, 22, 14, 46, 380, 220)  # left, right, top, foot, width, height
 
 
 def content(page: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _axes(low: float, high: float, most: float) -> tuple[Any, Any]:
             lambda pct: height - foot - pct / most * (height - foot - top))  # fmt: skip
 
 
-def _ticks(low: float, high: float, about: int = 6) -> list[float]:
+def _ticks(low: float, high: float, about: int = 5) -> list[float]:
     raw = (high - low) / about
     size = 10 ** np.floor(np.log10(raw))
     step = float(next(s for s in (size, 2 * size, 5 * size, 10 * size) if s >= raw))
@@ -129,9 +129,7 @@ def _open(curve: Mapping[str, Any] | None) -> str:
         return ""
     um, share = curve["sphere_um"], curve["share_pct"]
     x, y = _axes(0.0, float(um[-1]), 105.0)
-    out = _frame(
-        "Void reached from outside by a sphere of µm", "досяжно ззовні для кулі, мкм", um, (0, 25, 50, 75, 100), x, y
-    )
+    out = _frame("Open to a sphere of, µm", "досяжно для кулі, мкм", um[::2], (0, 25, 50, 75, 100), x, y)
     path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(um, share))
     out.append(f'<polyline points="{path}" fill="none" stroke="#3f8fb0" stroke-width="2.5"/>')
     out += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" fill="#3f8fb0"/>' for a, b in zip(um, share)]
@@ -151,7 +149,7 @@ def _modulus(curve: Mapping[str, Any] | None) -> str:
     toward = np.array([np.sin(turn) * np.cos(tilt), -np.cos(turn) * np.cos(tilt), np.sin(tilt)])
     up = np.cross(toward, right) * -1.0
     up = up if up[2] > 0 else -up
-    size, middle = 95.0, np.array([180.0, 118.0])
+    size, middle = 88.0, np.array([108.0, 118.0])
     body = way * (gpa / gpa.max())[:, None]
     corners = body[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -160,7 +158,7 @@ def _modulus(curve: Mapping[str, Any] | None) -> str:
     flat = np.stack([middle[0] + size * body @ right, middle[1] - size * body @ up], axis=1)
     light = 0.45 + 0.55 * np.clip(normal @ (0.8 * toward + 0.5 * up - 0.2 * right), 0, 1)
     low, high = float(gpa.min()), float(gpa.max())
-    out = ['<svg viewBox="0 0 520 240" role="img" aria-label="Modulus by direction" style="max-width:520px">']
+    out = ['<svg viewBox="0 0 380 240" role="img" aria-label="Modulus by direction" style="max-width:380px">']
     for n in np.argsort((corners.mean(axis=1)) @ toward):
         if normal[n] @ toward > -0.05:
             part = (gpa[faces[n]].mean() - low) / max(high - low, 0.02 * high)
@@ -170,10 +168,12 @@ def _modulus(curve: Mapping[str, Any] | None) -> str:
     for axis, name in enumerate("xyz"):
         end = np.array([right[axis], up[axis]]) * size * 1.08
         out.append(f'<text x="{middle[0] + end[0]:.1f}" y="{middle[1] - end[1] + 4:.1f}" class="strong">{name}</text>')
-    out.append(f'<text x="320" y="80" class="strong">{number(high, "GPa")} stiffest · найжорсткіше</text>')
-    out.append(f'<text x="320" y="104" class="strong">{number(low, "GPa")} softest · найм’якше</text>')
-    out.append('<text x="320" y="132">Distance from the middle is the</text>')
-    out.append('<text x="320" y="150">modulus in that direction</text></svg>')
+    told = (f"{number(high, 'GPa')} stiffest", "найжорсткіше", f"{number(low, 'GPa')} softest", "найм’якше")
+    for n, line in enumerate(told):
+        ink = "" if n % 2 else ' class="strong"'
+        out.append(f'<text x="232" y="{60 + 20 * n + 8 * (n > 1)}"{ink}>{line}</text>')
+    out.append('<text x="232" y="168">Distance from the</text><text x="232" y="184">middle: the modulus</text>')
+    out.append('<text x="232" y="200">in that direction</text></svg>')
     return "\n".join(out)
 
 

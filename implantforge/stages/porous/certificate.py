@@ -222,5 +222,5 @@ def coating_definition(values: Mapping[str, float], thickness_mm: float | None =
             ("pore_mean_um", values["pore_mean_um"], 100.0, 1000.0)]  # fmt: skip
     if thickness_mm is not None:
         rows.append(("thickness_um", 1e3 * thickness_mm, 500.0, 1500.0))
-    return {name: f"{value:.0f} ({'within' if low <= value <= high else 'outside'} {low:g}-{high:g})"
+    return {name: f"{value:.{1 if value < 200 else 0}f} ({'within' if low <= value <= high else 'outside'} {low:g}-{high:g})"
             for name, value, low, high in rows}  # fmt: skip
