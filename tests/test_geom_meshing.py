@@ -12,10 +12,11 @@ import reference
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from implantforge.core import Field, GeometryError, Mesh, Pose
+from implantforge.core import Field, GeometryError, Grade, Lattice, Mesh, Pose
 from implantforge.geom import measure, program, shapes
 from implantforge.geom.meshing import polygonise
 from implantforge.kernels import tpms
+from implantforge.stages import lattice
 
 
 def test_sphere_converges_at_second_order() -> None:
@@ -130,6 +131,7 @@ def _placed(step: str) -> Field:
         "scale": tile.scaled(-0.7) | ball,
         "ramp": tile.plus(wall.scaled(-1.0)) & ball,
         "periodic": tile & ball,
+        "waves": shapes.waves([[1.1, 3, 2, 1], [-0.2, 0, 4, 2], [0.4, 1, 0, 0]], (4.0, 3.0, 5.0), box) & ball,
         "cylindrical": tile.cylindrical(tilt, turn, box, 1.0) & ball,
         "spherical": (tile | ball.offset(-3.0)).spherical(tilt, turn, box, 1.0) & ball,
         "warped": tile.warped(shapes.half_space((0, 0, 0), (1, 0, 0)), shapes.half_space((0, 0, 0), (0, 1, 0)), ball,
@@ -137,7 +139,7 @@ def _placed(step: str) -> Field:
     }[step]  # fmt: skip
 
 
-@pytest.mark.parametrize("step", ["sum", "scale", "ramp", "periodic", "cylindrical", "spherical", "warped"])
+@pytest.mark.parametrize("step", ["sum", "scale", "ramp", "periodic", "waves", "cylindrical", "spherical", "warped"])
 def test_steps_of_grading_and_placement(step: str) -> None:
     """The program of a field equals its numpy twin, and stays within the bounds it gives for balls."""
     field = _placed(step)
@@ -156,6 +158,21 @@ def test_steps_of_grading_and_placement(step: str) -> None:
     assert np.isfinite(plan.ranges(p, 0.05)).mean() > 0.5
     mesh = polygonise(field & shapes.box((0, 0, 0), (12, 12, 12)), 0.4)
     assert measure.is_manifold(mesh)
+
+
+@pytest.mark.parametrize("placement", ["cartesian", "cylindrical", "spherical"])
+def test_bent_networks_are_steps(placement: str) -> None:
+    """Graded and bent networks as kernels read them equal their numpy twins."""
+    ball = shapes.sphere((0, 0, 0), 8.0)
+    shell = (ball - ball.offset(-2.0)) & shapes.box((0, 0, 0), (20, 20, 8))
+    grade = Grade("porosity", "depth", ((0.0, 0.75), (2.0, 0.65)))
+    asked = Lattice("diamond", "network", 1.5, porosity=0.7, placement=placement, grades=(grade,))
+    field = lattice.coat(asked, shell, depths=ball).porous
+    assert field.form is not None
+    p = np.random.default_rng(2).uniform(-8, 8, (20_000, 3))
+    p = p[shell(p) < 0]
+    assert np.abs(program.program(field.form).evaluate(p) - field(p)).max() < 1e-3
+    assert measure.is_manifold(polygonise(field, 0.25))
 
 
 def test_refuses_ramps_that_do_not_rise_and_frames_without_size() -> None:

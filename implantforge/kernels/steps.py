@@ -368,7 +368,7 @@ def _range(op, p, a, b, to):  # type: ignore[no-untyped-def]
         to[0], to[1] = np.float32(0), high + high
     elif op == 21:
         # nothing is known of a slope over a whole ball
-        to[0], to[1] = (-p[0], p[0]) if a[1] > a[0] else (to[0], to[1])
+        to[0], to[1] = -p[0], p[0]
 
 
 @helper

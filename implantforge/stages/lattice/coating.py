@@ -9,20 +9,17 @@ from itertools import product
 import numpy as np
 
 from implantforge.core import Array, Field, GeometryError, Lattice
-from implantforge.core.field import Evaluate, Form
+from implantforge.core.field import Form
 from implantforge.geom import shapes
-from implantforge.kernels.tpms import tpms_level
-from implantforge.stages.lattice import nets, placing, spinodoid
+from implantforge.stages.lattice import nets, placing
+from implantforge.stages.lattice.bending import Knots, bent
 from implantforge.stages.lattice.filling import LATTICE_LIPSCHITZ, field, middle
 from implantforge.stages.lattice.nets import BORDERS, Net
 from implantforge.stages.lattice.placing import Chart
-from implantforge.stages.lattice.solving import SolvedLattice, cut, form_of, middle_asked, solve
-from implantforge.stages.lattice.surfaces import SURFACES
+from implantforge.stages.lattice.solving import SolvedLattice, form_of, middle_asked, solve
 
 EDGE_MM = 0.1
 """Where the envelope cuts a strut its edge is blunted over this width: no feather edge that a melt pool could not make."""
-CLIP = 0.1  # cells; values of bent and graded lattices are cut off here, as farther out they are no distances
-BENT_LIPSCHITZ = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +138,11 @@ def _laid(
         net = nets.bordered(net, shape, core, border)
         made = nets.field(net, solved.cell_mm)
         return Coat(made, made, region, core, net, solved, span)
-    bent = chart.placement != "cartesian" or chart.phase is not None
-    if not bent and (knots is None or solved.form == "sheet"):
+    straight = chart.placement == "cartesian" and chart.phase is None
+    if straight and (knots is None or solved.form == "sheet"):
         made = _straight(solved, region.bounds, knots, span)
     else:
-        made = _bent(solved, region.bounds, chart, knots, span)
+        made = bent(solved, region.bounds, chart, knots, span[1])
     return Coat(made, made, region, core, None, solved, span)
 
 
@@ -153,9 +150,6 @@ def laid(asked: Lattice, region: Field, envelope: Field) -> Coat:
     """The lattice of an implant over its porous region as placed and graded; depths are under the envelope. Struts are
     left for the envelope to cut."""
     return _laid(asked, region, (envelope, envelope), None, {}, "cut")
-
-
-Knots = tuple[Field, Array, Array, Array]
 
 
 def _straight(solved: SolvedLattice, bounds: Array, knots: Knots | None, span: tuple[float, float]) -> Field:
@@ -166,53 +160,6 @@ def _straight(solved: SolvedLattice, bounds: Array, knots: Knots | None, span: t
     form = Form("absolute", (), (base.form,)) if base.form else None
     sheet = Field(lambda p: np.abs(base.evaluate(p)), bounds, LATTICE_LIPSCHITZ, form=form)
     return sheet.plus(knots[0].ramp(knots[1], -knots[2] / 2))
-
-
-def _bent(solved: SolvedLattice, bounds: Array, chart: Chart, knots: Knots | None, span: tuple[float, float]) -> Field:
-    """Through a chart, with levels or walls that change: the value over its own slope, so that walls stay true."""
-    cell, sheet = solved.cell_mm, solved.form == "sheet"
-    value = middle(solved, span[1] / 2, bounds).evaluate if sheet else _level(solved)
-    if knots is None:
-        by, at = shapes.half_space((0, 0, 0), (0, 0, 1)), np.array([0.0, 1.0])
-        goal = np.array([solved.wall_mm / 2 if sheet else solved.level] * 2)
-    else:
-        by, at = knots[0], knots[1]
-        levels = [cut(solved.kind, solved.form, solved.seed, 1 - porosity) for porosity in knots[3]]
-        goal = knots[2] / 2 if sheet else np.array(levels)
-    eps, most = 0.004 * cell, CLIP * cell + (span[1] / 2 if sheet else 0.0)
-
-    def evaluate(p: Array) -> Array:
-        here = np.asarray(p, np.float64)
-        target = np.interp(by.evaluate(here), at, goal)
-        middle_value = value(chart.read(here))
-        slope = np.zeros(len(here))
-        for axis in range(3):
-            step = np.zeros(3)
-            step[axis] = eps
-            rise = value(chart.read(here + step)) - value(chart.read(here - step))
-            slope += (rise / (2 * eps)) ** 2
-        steep = np.sqrt(slope)
-        floor = 0.3 if sheet else 0.3 / cell
-        steep = np.where(steep < floor, 1.0 if sheet else 1.0 / cell, steep)
-        out = np.abs(middle_value) / steep - target if sheet else (middle_value - target) / steep
-        return np.clip(out, -most, most)
-
-    return Field(evaluate, bounds, BENT_LIPSCHITZ)
-
-
-def _level(solved: SolvedLattice) -> Evaluate:
-    """f of a network by lattice coordinates."""
-    if solved.kind in SURFACES:
-        row = SURFACES.index(solved.kind)
-
-        def evaluate(p: Array) -> Array:
-            out = np.empty(len(p))
-            tpms_level(row, solved.cell_mm, np.ascontiguousarray(p, np.float64), out)
-            return out
-
-        return evaluate
-    edge = spinodoid.SIDE * solved.cell_mm
-    return shapes.periodic(spinodoid.waves(solved.seed), (edge,) * 3, np.array([[-1.0] * 3, [1.0] * 3])).evaluate
 
 
 def _netted(solved: SolvedLattice, region: Field, chart: Chart, knots: Knots | None) -> Net:
