@@ -37,9 +37,9 @@ def build(
     """Builds a recipe into a Run folder and returns its manifest.
 
     ct is anything stages.dicom reads; without it the recipe's sample patient is used. labels is a label map to use in
-    place of our own. series and accept choose a series and accept a refused one with a person's reason. landmarks is a
-    Slicer point list whose points replace ours. report(folder, manifest) writes report.html from the files already there. Raises InputError, AnatomyError, FitError or
-    GeometryError; a failed check is `status: check_failed`.
+    place of our own. series and accept choose a series and accept a refused one with a person's reason. landmarks is
+    a Slicer point list whose points replace ours. report(folder, manifest) writes report.html from the files already
+    there. Raises InputError, AnatomyError, FitError or GeometryError; a failed check is `status: check_failed`.
     """
     if upto == "plan" and (out / "part.stl").exists():
         raise InputError(f"plan: {out} holds a built part; a plan would replace it, so give another --out")

@@ -287,12 +287,13 @@ def _stem_frame(seen: Seen, head: Array, at: Array, up: Array) -> None:
     low, high = min(reach - 8.0, 230.0 * size), 75.0 * size
     if low - high < 25.0:
         return
+    piece = near(seen.mesh, head, 270.0 * size)
     for _ in range(4):
         rings = []
         for below in np.linspace(low, high, 24):
             level = head - below * up
             near_ = level + (np.eye(3) - np.outer(up, up)) @ (at - level)
-            loop = loop_around(seen.mesh, near_, up)
+            loop = loop_around(piece, near_, up)
             if loop is not None and 60.0 < abs(loop.area_mm2) < 2500.0:
                 rings.append(loop.centroid_mm)
         if len(rings) < 8:

@@ -22,9 +22,10 @@ class Sphere(NamedTuple):
 def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> Sphere:
     """The sphere that the joint surface near `zone` follows.
 
-    vertices, normals (n,3) and the area each stands for; samples spread evenly make the answer one of the surface, not of
-    its triangles. zone (k,3): where the joint's surface is expected. Weights fall smoothly with the distance from the sphere and the
-    turn of the normal from the radius (osteophytes, fovea, rim), so that a new triangulation moves the answer little.
+    vertices, normals (n,3) and the area each stands for; samples spread evenly make the answer one of the surface,
+    not of its triangles. zone (k,3): where the joint's surface is expected. Weights fall smoothly with the distance
+    from the sphere and the turn of the normal from the radius (osteophytes, fovea, rim), so that a new triangulation
+    moves the answer little.
     """
     center, radius = _lsq(zone, np.ones(len(zone)))
     middle = zone.mean(axis=0)

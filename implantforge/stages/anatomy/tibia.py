@@ -18,10 +18,11 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
     """Anatomy of one tibia, whole, proximal or distal, in the mesh's own LPS mm and in any pose, alone or fused with its
     fibula.
 
-    Plateaus: centroid and plane of the joint surface of each compartment. Slope of each against the proximal anatomical
-    axis (middles of the shaft 50-150 mm below the joint), in the plane across the posterior condyles; also against the
-    line from the spines to the ankle, which reads 1-2 deg less (9.4 and 10.5 deg on 196 knees). Ankle centre: the middle of the malleoli (Wu 2002); the lateral one is
-    the shape model's guess where the fibula is not part of the mesh, and its sigma says so. AnatomyError as in `identify`.
+    Plateaus: centroid and plane of the joint surface of each compartment. Slope of each against the proximal
+    anatomical axis (middles of the shaft 50-150 mm below the joint), in the plane across the posterior condyles; also
+    against the line from the spines to the ankle, which reads 1-2 deg less (9.4 and 10.5 deg on 196 knees). Ankle
+    centre: the middle of the malleoli (Wu 2002); the lateral one is the shape model's guess where the fibula is not
+    part of the mesh, and its sigma says so. AnatomyError as in `identify`.
     """
     return of(identify.one(mesh, f"tibia_{side}"))
 
