@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,31 +16,55 @@ from numba.extending import intrinsic
 _FAST = {"contract", "arcp", "nsz"}
 
 
+def _remembered(make: Callable[[], Any]) -> Any:
+    """What make() compiles, kept on disk in a folder named after all kernels' sources: numba itself looks at the one file
+    a function stands in, and would go on using code made with older ones beside it."""
+    folder = Path(__file__).parent
+    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    kept = numba.config.CACHE_DIR
+    home = Path(kept) if kept else folder / "__pycache__"
+    numba.config.CACHE_DIR = str(home / f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}")
+    try:
+        return make()
+    finally:
+        numba.config.CACHE_DIR = kept
+
+
+def _compiled(function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+    made: Callable[..., Any] = _remembered(
+        lambda: numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST, **how)(function)
+    )
+    return made
+
+
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first call, remembered on disk, releasing the GIL."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)(function)
+    return _compiled(function)
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """As kernel, with numba.prange allowed on the outermost loop; every iteration must write its own output."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST, parallel=True)(function)
+    return _compiled(function, parallel=True)
 
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """A scalar function for kernels of the same file."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)(function)
+    return _compiled(function)
 
 
 class door:
     """A function of int64s, reached by address: code that several kernels call is compiled once. int(door) compiles."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.made = function, None
+        self.function = function
+        self.made: Any = None
 
     def __int__(self) -> int:
         if self.made is None:
             signature = types.int64(*[types.int64] * self.function.__code__.co_argcount)
-            self.made = numba.cfunc(signature, cache=True, error_model="numpy", fastmath=_FAST)(self.function)
+            self.made = _remembered(
+                lambda: numba.cfunc(signature, cache=True, error_model="numpy", fastmath=_FAST)(self.function)
+            )
         return int(self.made.address)
 
 
