@@ -37,8 +37,12 @@ def test_struts_of_the_table(kind: str) -> None:
     for density, width in zip((0.1, 0.2, 0.3), widths):
         solved = lattice.solve(Lattice(kind, "strut", 2.0, porosity=1 - density))
         assert solved.wall_mm / 2 == pytest.approx(width, abs=0.005)
-        again = lattice.solve(Lattice(kind, "strut", 2.0, wall_mm=solved.wall_mm))
-        assert again.porosity == pytest.approx(1 - density, abs=1e-3)
+        back = Lattice(kind, "strut", 2.0, wall_mm=solved.wall_mm)
+        if (kind, density) == ("kelvin", 0.3):  # half of its metal is joints, measured 12 % thicker than its struts
+            with pytest.raises(GeometryError, match="melt into their joints"):
+                lattice.solve(back)
+        else:
+            assert lattice.solve(back).porosity == pytest.approx(1 - density, abs=1e-3)
 
 
 def test_line_distance_by_slow_twin() -> None:

@@ -435,7 +435,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: CupParams) ->
         check("liner_bore_stock_mm", params.bore_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock (G-15)"),
         check("liner_bore_error_mm", bore_error_mm(local, r, params), "mm", "<=", 0.02 + 0.01,
               "bore of the mesh against the datum plus stock: 0.02 mm, 0.01 mm for merged triangles"),
-        check("pelvic_frame", float(fit.params["frame"].startswith("anterior")), "", ">=", 1.0,
+        check("pelvic_planes", float(fit.params["frame"].startswith("anterior")), "planes", ">=", 1.0,
               f"angles stand against: {fit.params['frame']}", severity="flag"),
     ]  # fmt: skip
     if "head_to_socket_mm" in m:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -21,13 +21,14 @@ def _remembered(make: Callable[[], Any]) -> Any:
     a function stands in, and would go on using code made with older ones beside it."""
     folder = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
-    kept = numba.config.CACHE_DIR
+    settings: Any = numba.config
+    kept = settings.CACHE_DIR
     home = Path(kept) if kept else folder / "__pycache__"
-    numba.config.CACHE_DIR = str(home / f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}")
+    settings.CACHE_DIR = str(home / f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}")
     try:
         return make()
     finally:
-        numba.config.CACHE_DIR = kept
+        settings.CACHE_DIR = kept
 
 
 def _compiled(function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
