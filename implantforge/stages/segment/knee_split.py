@@ -92,7 +92,7 @@ def _one(smooth: NDArray[np.float32], spacing_mm: Array, at_mm: Array) -> tuple[
         for value in KNEE_BONES.values():
             values[pockets & filled(values == value) & (values == 0)] = value
     values[_glow(smooth, values, spacing_mm)] = 0
-    return values, side
+    return _whole(values), side
 
 
 def _glow(smooth: NDArray[np.float32], values: NDArray[np.uint8], spacing_mm: Array) -> NDArray[np.bool_]:
