@@ -13,7 +13,8 @@ from implantforge.core.space import Array, Pose
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Which size, where: what a surgeon adjusts. pose is implant-local to patient; alternatives are ranked, best first."""
+    """Which size, where: what a surgeon adjusts. pose is implant-local to patient; alternatives are ranked, best first.
+    parts holds the plan of each part by its name when several are planned together."""
 
     implant: str
     params: Mapping[str, Any]
@@ -21,6 +22,7 @@ class Fit:
     metrics: Mapping[str, float]
     alternatives: tuple[Mapping[str, Any], ...] = ()
     reason: str = ""
+    parts: Mapping[str, Fit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

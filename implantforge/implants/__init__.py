@@ -1,7 +1,8 @@
 """What can be made. One file of this folder is one implant type; the folder is the registry.
 
-A file holds `IMPLANT = Implant(...)`; its `Params` fields, made with `mm`, `deg`, `number`, `count`, `flag`, `choice`
-and `text`, drive recipe validation, `implantforge show`, the viewer panel and the report's list of assumptions.
+A file holds `IMPLANT = Implant(...)`, or `IMPLANT = System(...)` for several planned together; its `Params` fields, made
+with `mm`, `deg`, `number`, `count`, `flag`, `choice` and `text`, drive recipe validation, `implantforge show`, the viewer
+panel and the report's list of assumptions.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from implantforge.core import Anatomy, Check, Design, Fit, InputError, Labels, Mesh, Side, Volume
 
 __all__ = [
-    "Case", "Implant", "Parameter", "Params", "choice", "count", "deg", "flag", "get", "mm", "number", "parameters",
-    "registry", "text",
+    "Case", "Implant", "Member", "Parameter", "Params", "System", "choice", "count", "deg", "flag", "get", "inner", "mm",
+    "number", "parameters", "registry", "text",
 ]  # fmt: skip
 
 
@@ -31,20 +33,22 @@ class Params(BaseModel):
     @model_validator(mode="after")
     def _within_choices(self) -> Params:
         for row in parameters(type(self)):
-            value = getattr(self, row.name)
+            value = row.of_model(self)
             if row.choices and value is not None and value not in row.choices:
                 raise ValueError(f"{row.name} = {value!r} is none of {', '.join(map(str, row.choices))}")
         return self
 
     def for_plan(self) -> Params:
         """These parameters as `plan` sees them: fields of="design" at their default, so editing one keeps the fit."""
-        kept = {row.name: getattr(self, row.name) for row in parameters(type(self)) if row.of == "plan"}
-        return type(self)(**kept)
+        kept = {
+            row.name: getattr(self, row.name) for row in parameters(type(self)) if row.of == "plan" and not row.inner
+        }
+        return type(self)(**kept, **{name: getattr(self, name).for_plan() for name in inner(type(self))})
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter as shown to people. tag: M, R or P, see `mm`."""
+    """One parameter as shown to people, `part.name` for one of a system's parts. tag: M, R or P, see `mm`."""
 
     name: str
     default: Any
@@ -56,6 +60,15 @@ class Parameter:
     source: str
     choices: tuple[Any, ...]
     of: str
+
+    @property
+    def inner(self) -> bool:
+        """It belongs to a part's own parameters."""
+        return "." in self.name
+
+    def of_model(self, model: BaseModel) -> Any:
+        """Its value in a Params of the kind it was listed from."""
+        return attrgetter(self.name)(model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +82,23 @@ class Case:
     anatomy: Mapping[str, Anatomy]
 
 
+class _OnBones:
+    """What names its bones by TotalSegmentator's classes, with {side} and {other} in them."""
+
+    needs: tuple[str, ...]
+    also: tuple[str, ...]
+
+    def bones(self, side: str) -> tuple[str, ...]:
+        """Class names of the bones needed on one side."""
+        return _named(self.needs, side)
+
+    def helpful(self, side: str) -> tuple[str, ...]:
+        """Class names of the bones used on one side when they are there."""
+        return _named(self.also, side)
+
+
 @dataclass(frozen=True)
-class Implant:
+class Implant(_OnBones):
     """One implant type.
 
     needs names bones as TotalSegmentator does, with {side} where the treated side goes: ("femur_{side}",); also those it
@@ -90,14 +118,48 @@ class Implant:
     phantom: Callable[..., Any]
     also: tuple[str, ...] = ()
 
-    def bones(self, side: str) -> tuple[str, ...]:
-        """Class names of the bones needed on one side."""
-        return tuple(name.format(side=side) for name in self.needs)
+    def made(self, fit: Fit, params: Any) -> tuple[Member, ...]:
+        """The parts to make of a plan: this one."""
+        return (Member("", self, fit, params),)
 
-    def helpful(self, side: str) -> tuple[str, ...]:
-        """Class names of the bones used on one side when they are there."""
-        other = "right" if side == "left" else "left"
-        return tuple(name.format(side=side, other=other) for name in self.also)
+
+@dataclass(frozen=True)
+class System(_OnBones):
+    """Several implants planned together, each then designed, filled and checked as its own Implant does.
+
+    parts: name -> Implant; Params has a field of each part's name with that part's Params; plan(case, params) -> Fit whose
+    `parts` holds a Fit for each, and whose metrics are those of the whole; checks(case, fit, designs, params) -> Checks of
+    the whole, designs by part name. The rest as in Implant.
+    """
+
+    name: str
+    summary: str
+    region: str
+    needs: tuple[str, ...]
+    Params: type[Params]
+    parts: Mapping[str, Implant]
+    plan: Callable[[Case, Any], Fit]
+    checks: Callable[[Case, Fit, Mapping[str, Design], Any], tuple[Check, ...]]
+    phantom: Callable[..., Any]
+    also: tuple[str, ...] = ()
+
+    def made(self, fit: Fit, params: Any) -> tuple[Member, ...]:
+        """The parts to make of a plan, in order of `parts`."""
+        return tuple(Member(name, one, fit.parts[name], getattr(params, name)) for name, one in self.parts.items())
+
+
+class Member(NamedTuple):
+    """One part to make: its name (empty for an implant of one part), implant, plan and parameters."""
+
+    name: str
+    implant: Implant
+    fit: Fit
+    params: Any
+
+
+def _named(patterns: Sequence[str], side: str) -> tuple[str, ...]:
+    other = "right" if side == "left" else "left"
+    return tuple(name.format(side=side, other=other) for name in patterns)
 
 
 def _field(default: Any, doc: str, unit: str, note: dict[str, str], choices: Sequence[Any] = (), **limits: Any) -> Any:
@@ -146,10 +208,19 @@ def text(default: str, doc: str, **note: str) -> Any:
     return _field(default, doc, "", note)
 
 
+def inner(model: type[BaseModel]) -> dict[str, type[Params]]:
+    """Fields of a model that are a part's own Params, by name."""
+    fields = {name: info.annotation for name, info in model.model_fields.items()}
+    return {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Params)}
+
+
 def parameters(model: type[BaseModel]) -> tuple[Parameter, ...]:
-    """The fields of a Params model (or any model made with these helpers), in order of declaration."""
-    rows = []
+    """The fields of a Params model (or any model made with these helpers), in order of declaration, then those of its
+    parts as `part.name`."""
+    rows, parts = [], inner(model)
     for name, info in model.model_fields.items():
+        if name in parts:
+            continue
         extra: dict[str, Any] = dict(info.json_schema_extra) if isinstance(info.json_schema_extra, dict) else {}
         lo = next((m.ge for m in info.metadata if hasattr(m, "ge")), None)
         hi = next((m.le for m in info.metadata if hasattr(m, "le")), None)
@@ -158,17 +229,18 @@ def parameters(model: type[BaseModel]) -> tuple[Parameter, ...]:
             Parameter(name, info.default, lo, hi, text["unit"], info.description or "", text["tag"], text["source"],
                       tuple(extra.get("choices", ())), str(extra.get("of", "plan")))
         )  # fmt: skip
+    rows += [replace(row, name=f"{part}.{row.name}") for part, kind in parts.items() for row in parameters(kind)]
     return tuple(rows)
 
 
-def registry() -> dict[str, Implant]:
+def registry() -> dict[str, Implant | System]:
     """Every implant of this folder by name, in alphabetical order."""
     files = sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in files)
     return {module.IMPLANT.name: module.IMPLANT for module in modules}
 
 
-def get(name: str) -> Implant:
+def get(name: str) -> Implant | System:
     """The implant of that name; InputError names the nearest one."""
     known = registry()
     if name in known:

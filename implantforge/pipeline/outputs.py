@@ -163,7 +163,7 @@ def assumptions(recipe: Recipe) -> list[dict[str, Any]]:
     for section in ("params", "lattice", "mesh", "build"):
         model: Params = getattr(recipe, section)
         for row in parameters(type(model)):
-            value = getattr(model, row.name)
+            value = row.of_model(model)
             if value is not None and row.name != "report":
                 rows.append({"name": f"{section}.{row.name}", "value": value, "unit": row.unit, "tag": row.tag,
                              "source": row.source or row.doc})  # fmt: skip

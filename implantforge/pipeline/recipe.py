@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from implantforge import implants
 from implantforge.core import InputError, Lattice
-from implantforge.implants import Implant, Params, choice, count, flag, mm, number, parameters, text
+from implantforge.implants import Implant, Params, System, choice, count, flag, inner, mm, number, parameters, text
 from implantforge.pipeline import resources
 from implantforge.stages import lattice, printability
 
@@ -81,7 +81,7 @@ class Recipe:
     """A checked recipe. name is the bare name of its file."""
 
     name: str
-    implant: Implant
+    implant: Implant | System
     case: CaseParams
     sample: SampleParams
     params: Any
@@ -106,8 +106,7 @@ class Recipe:
         text = [HEADER, f'\n[implant]\nname = "{self.implant.name}"\n']
         for section in ORDER[1:]:
             model = getattr(self, section)
-            text.append(f"\n[{section}]\n")
-            text += [_line(row, getattr(model, row.name)) for row in parameters(type(model))]
+            text += _table(section, model)
         return "".join(text)
 
 
@@ -164,7 +163,7 @@ def parse(tree: Mapping[str, Any], name: str) -> Recipe:
         raise InputError(f"recipe: implant.name is missing (known implants: {', '.join(implants.registry())})")
     implant = implants.get(wanted)
     models = {**SECTIONS, "params": implant.Params}
-    every = [f"{section}.{key}" for section, model in models.items() for key in model.model_fields]
+    every = [f"{section}.{row.name}" for section, model in models.items() for row in parameters(model)]
     made = {section: _model(section, model, tree.get(section, {}), every) for section, model in models.items()}
     recipe = Recipe(name, implant, **made)
     _check(recipe)
@@ -186,8 +185,13 @@ def _check(recipe: Recipe) -> None:
 
 
 def _model(section: str, model: type[Params], table: Mapping[str, Any], every: list[str]) -> Any:
+    parts = {}
+    for name, kind in inner(model).items():
+        if not isinstance(given := table.get(name, {}), Mapping):
+            raise InputError(f"recipe: {section}.{name} must be a table, written [{section}.{name}]")
+        parts[name] = _model(f"{section}.{name}", kind, given, every)
     try:
-        return model(**table)
+        return model(**{**table, **parts})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join([section, *map(str, first["loc"])])
@@ -224,20 +228,32 @@ def _unknown(key: str, known: Iterable[str]) -> str:
 def _apply(tree: dict[str, Any], setting: str) -> None:
     """Puts one section.key=value into the tables; the value is TOML, or a bare word taken as text."""
     key, found, text = setting.partition("=")
-    section, dot, name = key.strip().partition(".")
-    if not (found and dot and section and name):
+    *sections, name = key.strip().split(".")
+    if not (found and name and sections and all(sections)):
         raise InputError(f"recipe: --set {setting} must look like section.key=value")
     try:
         value = tomllib.loads(f"x = {text.strip()}")["x"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    table = tree.setdefault(section, {})
-    if not isinstance(table, dict):
-        raise InputError(f"recipe: {section} must be a table, written [{section}]")
-    if section == "lattice" and name in SIZES:
+    table = tree
+    for depth, section in enumerate(sections, start=1):
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            at = ".".join(sections[:depth])
+            raise InputError(f"recipe: {at} must be a table, written [{at}]")
+    if sections == ["lattice"] and name in SIZES:
         for other in SIZES:
             table.pop(other, None)
     table[name] = value
+
+
+def _table(section: str, model: Params) -> list[str]:
+    """A section's lines with every value, then those of its parts as tables of their own."""
+    own = [row for row in parameters(type(model)) if not row.inner]
+    lines = [f"\n[{section}]\n", *(_line(row, row.of_model(model)) for row in own)]
+    for name in inner(type(model)):
+        lines += _table(f"{section}.{name}", getattr(model, name))
+    return lines
 
 
 def _line(row: implants.Parameter, value: Any) -> str:
