@@ -16,7 +16,7 @@ from implantforge.kernels.mc_table import case_table, edge_corners
 from implantforge.stages import lattice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import reference
+import reference_mesher
 from beside import Work, _Kernel, filled
 
 
@@ -52,7 +52,7 @@ class Mesher(_Kernel):
         self.blocks = meshing._active(self.body, self.body.evaluate, self.plan, region.bounds, 0.1)
         self.at = (self.blocks.coords, self.blocks.lookup)
         self.place = (self.blocks.origin_mm, 0.1)
-        points = reference.block_points(self.blocks.coords, 16, *self.place)
+        points = reference_mesher.block_points(self.blocks.coords, 16, *self.place)
         self.points = points[:, :16, :16, :16].reshape(-1, 3)
         self.bits, self.values = meshing._signs(self.body.evaluate, self.plan, self.blocks)
         self.tri_count, self.table = case_table()
@@ -71,11 +71,11 @@ class Mesher(_Kernel):
         return lambda: self.body.evaluate(self.points), lambda: self.plan.evaluate(self.points)
 
     def near(self) -> tuple[Work, Work]:
-        return (lambda: reference.near_values(self.body.evaluate(self.points), 0.1).reshape(self.values.shape),
+        return (lambda: reference_mesher.near_values(self.body.evaluate(self.points), 0.1).reshape(self.values.shape),
                 lambda: meshing._signs(self.body.evaluate, self.plan, self.blocks)[1])  # fmt: skip
 
     def pack_signs(self) -> tuple[Work, Work]:
-        return (lambda: reference.pack_signs(self.values),
+        return (lambda: reference_mesher.pack_signs(self.values),
                 lambda: filled(flying.pack_signs, self.bits.shape, self.values, dtype=np.uint16))  # fmt: skip
 
     def count(self) -> tuple[Work, Work]:
@@ -84,7 +84,7 @@ class Mesher(_Kernel):
             flying.count(self.bits, *self.at, self.tri_count, words, counts)
             return counts
 
-        return lambda: reference.count_surface(self.samples, self.tri_count)[1], kernel
+        return lambda: reference_mesher.count_surface(self.samples, self.tri_count)[1], kernel
 
     def edges(self) -> tuple[Work, Work]:
         def kernel() -> NDArray:
@@ -93,7 +93,7 @@ class Mesher(_Kernel):
             return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
 
         def plain() -> NDArray:
-            axis, _, low = reference.edge_vertices(self.blocks.coords, self.samples, *self.place)
+            axis, _, low = reference_mesher.edge_vertices(self.blocks.coords, self.samples, *self.place)
             return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
 
         return plain, kernel
@@ -104,11 +104,11 @@ class Mesher(_Kernel):
         full = (self.tri_count, self.table, edge_corners())
 
         def plain() -> NDArray:
-            axis, _, low = reference.edge_vertices(self.blocks.coords, self.samples, *self.place)
+            axis, _, low = reference_mesher.edge_vertices(self.blocks.coords, self.samples, *self.place)
             mine, theirs = (np.lexsort((*np.rint(p / 0.05).T, a)) for p, a in ((self.low, self.axis), (low, axis)))
             renumber = np.empty(len(mine), np.int64)
             renumber[theirs] = mine
-            return renumber[reference.block_faces(*self.at, self.samples, full)]
+            return renumber[reference_mesher.block_faces(*self.at, self.samples, full)]
 
         return plain, lambda: filled(flying.faces, shape, *given, dtype=np.int32)
 
@@ -124,7 +124,7 @@ class Mesher(_Kernel):
     def stl_rows(self) -> tuple[Work, Work]:
         points, faces = meshing.triangles(self.body, 0.1)
         given = (points, points.view(np.uint16), faces, 0)
-        return (lambda: reference.stl_rows(points, faces),
+        return (lambda: reference_mesher.stl_rows(points, faces),
                 lambda: filled(files.stl_rows, (len(faces), 25), *given, dtype=np.uint16))  # fmt: skip
 
     def vertex_lines(self) -> tuple[Work, Work]:
@@ -136,12 +136,12 @@ class Mesher(_Kernel):
     def lines(self, which: int, kernel: Any, width: int, words: tuple[str, str, str, str]) -> tuple[Work, Work]:
         given = meshing.triangles(self.body, 0.1)[which]
         plain = tuple(np.frombuffer(word.encode(), np.uint8) for word in words)
-        return (lambda: reference.mesh_lines(given, words, width),
+        return (lambda: reference_mesher.mesh_lines(given, words, width),
                 lambda: filled(kernel, (len(given), width), given, plain, dtype=np.uint8))  # fmt: skip
 
     def edge_points(self) -> tuple[Work, Work]:
         given = (self.low, self.axis, 0.1, self.t)
-        return (lambda: reference.edge_points(*given),
+        return (lambda: reference_mesher.edge_points(*given),
                 lambda: filled(polygonise.edge_points, self.low.shape, *given))  # fmt: skip
 
     def tighten(self) -> tuple[Work, Work]:
@@ -153,4 +153,4 @@ class Mesher(_Kernel):
             polygonise.tighten(found, False, 5e-4, inner, outer, t)
             return inner, outer, t
 
-        return lambda: reference.tighten(found, False, 5e-4, bracket, ends, self.t), kernel
+        return lambda: reference_mesher.tighten(found, False, 5e-4, bracket, ends, self.t), kernel

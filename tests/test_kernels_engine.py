@@ -4,6 +4,7 @@ import edt
 import numpy as np
 import pytest
 import reference
+import reference_mesher
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -166,15 +167,15 @@ def signed_blocks() -> tuple[meshing._Blocks, program.Program, NDArray[np.float6
     body = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.5) - shapes.box((5, 0, 0), (3, 4, 5))
     plan = program.program(body.form)
     blocks = meshing._active(body, body.evaluate, plan, body.bounds, 0.4)
-    values = body.evaluate(reference.block_points(blocks.coords, 16, blocks.origin_mm, 0.4).reshape(-1, 3))
+    values = body.evaluate(reference_mesher.block_points(blocks.coords, 16, blocks.origin_mm, 0.4).reshape(-1, 3))
     bits, near = meshing._signs(body.evaluate, plan, blocks)
-    assert near is not None and (bits == reference.pack_signs(near)).all()
+    assert near is not None and (bits == reference_mesher.pack_signs(near)).all()
     return blocks, plan, values.reshape(-1, 17, 17, 17), near
 
 
 def test_near_and_sign_twins() -> None:
     _, _, values, near = signed_blocks()
-    want = reference.near_values(values[:, :16, :16, :16], 0.4)
+    want = reference_mesher.near_values(values[:, :16, :16, :16], 0.4)
     # what lies far from the surface in a whole brick is not looked at
     close = np.abs(want) < 2 * 4096
     assert close.sum() > 5000
@@ -182,7 +183,7 @@ def test_near_and_sign_twins() -> None:
     assert (np.sign(near) == np.sign(want)).all()
     bits = np.empty(near.shape[:3], np.uint16)
     flying.pack_signs(near, bits)
-    assert (bits == reference.pack_signs(near)).all()
+    assert (bits == reference_mesher.pack_signs(near)).all()
 
 
 def test_surface_twins() -> None:
@@ -193,13 +194,13 @@ def test_surface_twins() -> None:
     counts = np.empty((len(bits), 2), np.int64)
     flying.count(bits, blocks.coords, blocks.lookup, tri_count, words, counts)
     float_values = values.astype(np.float32)
-    assert (counts == reference.count_surface(float_values, tri_count)[1]).all()
+    assert (counts == reference_mesher.count_surface(float_values, tri_count)[1]).all()
     vertices, triangles = (np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
-    assert (words[..., 3] == reference.rows_before(words)).all()
+    assert (words[..., 3] == reference_mesher.rows_before(words)).all()
     axis, low = np.empty(vertices[-1], np.uint8), np.empty((vertices[-1], 3))
     at = (blocks.origin_mm, blocks.h_mm)
     flying.edges(blocks.coords, words, 0, len(bits), vertices, *at, axis, low)
-    want_axis, want_ends, want_low = reference.edge_vertices(blocks.coords, float_values, *at)
+    want_axis, want_ends, want_low = reference_mesher.edge_vertices(blocks.coords, float_values, *at)
     mine, theirs = (np.lexsort((*np.rint(p / 0.1).T, a)) for p, a in ((low, axis), (want_low, want_axis)))
     assert (axis[mine] == want_axis[theirs]).all()
     assert np.allclose(low[mine], want_low[theirs], atol=1e-12)
@@ -208,12 +209,12 @@ def test_surface_twins() -> None:
     faces = np.empty((triangles[-1], 3), np.int32)
     flying.faces(bits, words, blocks.coords, blocks.lookup, meshing._tables(), vertices, triangles, 0, len(bits), faces)
     tables = (tri_count, table, edge_corners())
-    assert (faces == renumber[reference.block_faces(blocks.coords, blocks.lookup, float_values, tables)]).all()
+    assert (faces == renumber[reference_mesher.block_faces(blocks.coords, blocks.lookup, float_values, tables)]).all()
     out, place = np.empty((vertices[-1], 3), np.float32), (*at, 0.01, np.zeros(3, np.float32))
     given = (*plan.arrays, blocks.coords, blocks.lookup, near, words, vertices, place, 0, len(bits))
     rows.vertices(*given, out)
     t = want_ends[:, 0] / (want_ends[:, 0] - want_ends[:, 1])
-    linear = reference.edge_points(want_low, want_axis, 0.4, t)
+    linear = reference_mesher.edge_points(want_low, want_axis, 0.4, t)
     assert np.abs(plan.evaluate(out)).max() < 0.011 * 0.4
     assert np.median(np.abs(out[mine] - linear[theirs]).max(axis=1)) < 0.01
 
@@ -261,9 +262,9 @@ def test_root_twins(halve: bool) -> None:
     low, axis = rng.random((3000, 3)), rng.integers(0, 3, 3000).astype(np.uint8)
     points = np.empty((3000, 3))
     blocks_of.edge_points(low, axis, 0.3, t, points)
-    assert np.allclose(points, reference.edge_points(low, axis, 0.3, t))
+    assert np.allclose(points, reference_mesher.edge_points(low, axis, 0.3, t))
     found = rng.normal(size=3000) * rng.choice([0, 1e-3, 0.3], 3000)
     bracket = np.tile([0.0, 1.0], (3000, 1))
-    want = reference.tighten(found, halve, 5e-3, bracket, ends, t)
+    want = reference_mesher.tighten(found, halve, 5e-3, bracket, ends, t)
     blocks_of.tighten(found, halve, 5e-3, bracket, ends, t)
     assert all(np.allclose(a, b, rtol=1e-6, atol=1e-12) for a, b in zip((bracket, ends, t), want))
