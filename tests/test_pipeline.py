@@ -371,7 +371,7 @@ def test_an_interrupted_build_never_looks_finished_and_can_go_on(bench, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("implantforge.stages.export.write_3mf", interrupted)
+        patch.setattr("implantforge.stages.export.write_bodies", interrupted)
         with pytest.raises(KeyboardInterrupt):
             bench("params.radius_mm=5")
     run = bench.folder / "run"

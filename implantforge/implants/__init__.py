@@ -21,7 +21,7 @@ from implantforge.core import Anatomy, Check, Design, Fit, InputError, Labels, M
 
 __all__ = [
     "Case", "Implant", "Member", "Parameter", "Params", "System", "choice", "count", "deg", "flag", "get", "inner", "mm",
-    "number", "parameters", "registry", "text",
+    "number", "one", "parameters", "registry", "text",
 ]  # fmt: skip
 
 
@@ -118,9 +118,9 @@ class Implant(_OnBones):
     phantom: Callable[..., Any]
     also: tuple[str, ...] = ()
 
-    def made(self, fit: Fit, params: Any) -> tuple[Member, ...]:
-        """The parts to make of a plan: this one."""
-        return (Member("", self, fit, params),)
+    def members(self, params: Any) -> tuple[Member, ...]:
+        """What is made: this one."""
+        return (Member("", self, params),)
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,21 @@ class System(_OnBones):
     phantom: Callable[..., Any]
     also: tuple[str, ...] = ()
 
-    def made(self, fit: Fit, params: Any) -> tuple[Member, ...]:
-        """The parts to make of a plan, in order of `parts`."""
-        return tuple(Member(name, one, fit.parts[name], getattr(params, name)) for name, one in self.parts.items())
+    def members(self, params: Any) -> tuple[Member, ...]:
+        """What is made, in order of `parts`."""
+        return tuple(Member(name, one, getattr(params, name)) for name, one in self.parts.items())
 
 
 class Member(NamedTuple):
-    """One part to make: its name (empty for an implant of one part), implant, plan and parameters."""
+    """One part to make: its name (empty for an implant of one part), implant and parameters."""
 
     name: str
     implant: Implant
-    fit: Fit
     params: Any
+
+    def of(self, fit: Fit) -> Fit:
+        """This part's share of a plan."""
+        return fit.parts[self.name] if self.name else fit
 
 
 def _named(patterns: Sequence[str], side: str) -> tuple[str, ...]:
@@ -229,7 +232,9 @@ def parameters(model: type[BaseModel]) -> tuple[Parameter, ...]:
             Parameter(name, info.default, lo, hi, text["unit"], info.description or "", text["tag"], text["source"],
                       tuple(extra.get("choices", ())), str(extra.get("of", "plan")))
         )  # fmt: skip
-    rows += [replace(row, name=f"{part}.{row.name}") for part, kind in parts.items() for row in parameters(kind)]
+    for part, kind in parts.items():
+        own = model.model_fields[part].default
+        rows += [replace(row, name=f"{part}.{row.name}", default=row.of_model(own)) for row in parameters(kind)]
     return tuple(rows)
 
 
@@ -248,3 +253,11 @@ def get(name: str) -> Implant | System:
     near = difflib.get_close_matches(name, known, 1, 0.0)
     hint = f", nearest is {near[0]}" if near else ""
     raise InputError(f"implant: none is called {name}{hint} (known: {', '.join(known) or 'none'})")
+
+
+def one(name: str) -> Implant:
+    """The implant of that name that is made in one part; InputError when it is a system of several."""
+    found = get(name)
+    if isinstance(found, System):
+        raise InputError(f"implant: {name} is made of {', '.join(found.parts)}; name one of them")
+    return found

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from implantforge.core import InputError
+from implantforge.implants import Member, System
 from implantforge.pipeline import outputs, privacy, steps
-from implantforge.pipeline.cache import Cache, Stage
+from implantforge.pipeline.assembly import Metal
+from implantforge.pipeline.cache import Cache, Result, Stage
 from implantforge.pipeline.outputs import Made, ReportWriter
 from implantforge.pipeline.recipe import Recipe
 from implantforge.pipeline.run import Run
@@ -90,15 +92,25 @@ def plan(
 
 
 def part(cache: Cache, recipe: Recipe, made: Made) -> None:
-    """Fit to checked part: fields, envelope, lattice, build direction, checks."""
-    choice = {"implant": recipe.implant.name, "params": recipe.params}
+    """Fit to checked parts: for each, fields, envelope, lattice, build direction and checks; then those of the whole."""
+    for member in recipe.implant.members(recipe.params):
+        made.metals.append(_metal(cache, recipe, made, member))
+    if isinstance(recipe.implant, System):
+        made.whole = cache.call("verify", steps.verify_whole, *made.case.results, made.fit, case=made.case.names,
+                                implant=recipe.implant.name, params=recipe.params)  # fmt: skip
+
+
+def _metal(cache: Cache, recipe: Recipe, made: Made, member: Member) -> Metal:
+    """One part of a plan, made and checked."""
+    choice = {"implant": member.implant.name, "params": member.params}
     lattice, machine, material = recipe.lattice_noun, recipe.build.machine, recipe.build.material
-    fit = made.fit
-    shape = cache.call("envelope", steps.envelope, fit, **choice)
-    body = cache.call("lattice", steps.fill, fit, **choice, lattice=lattice, mesh=recipe.mesh)
-    way = cache.call("orient", steps.orient, shape, fit, machine=machine)
-    made.envelope, made.part, made.orientation = shape, body, way
-    made.verified = cache.call(
-        "verify", steps.verify, *made.case.results, fit, body, shape, way,
+    fit = Result(f"{made.fit.key}/{member.name}", lambda _: member.of(made.fit.value)) if member.name else made.fit
+    tail = f" {member.name}" if member.name else ""
+    shape = cache.call(f"envelope{tail}", steps.envelope, fit, **choice)
+    body = cache.call(f"lattice{tail}", steps.fill, fit, **choice, lattice=lattice, mesh=recipe.mesh)
+    way = cache.call(f"orient{tail}", steps.orient, shape, fit, machine=machine)
+    found = cache.call(
+        f"verify{tail}", steps.verify, *made.case.results, fit, body, shape, way,
         **choice, case=made.case.names, machine=machine, material=material,
     )  # fmt: skip
+    return Metal(member.name, fit, shape, body, way, found)

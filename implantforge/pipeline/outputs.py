@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from implantforge import __version__
 from implantforge.core import Anatomy, Check, Fit, Mesh, Volume
 from implantforge.geom import render
 from implantforge.implants import Params, parameters
-from implantforge.pipeline import cache, steps
+from implantforge.pipeline import assembly, cache, steps
+from implantforge.pipeline.assembly import Metal
 from implantforge.pipeline.cache import Result
 from implantforge.pipeline.recipe import Recipe
 from implantforge.pipeline.run import Run, json_text
 from implantforge.stages import export, labels, meshfile, printability
-from implantforge.stages.orient import build_pose
 
 FIXED_DATE = "1980-01-01"
 CT_MARGIN_MM = 40.0
@@ -29,8 +29,8 @@ ReportWriter = Callable[[Path, Mapping[str, Any]], None]
 
 @dataclass
 class Made:
-    """Everything a build has made, unread until a file needs it. given is the label map that replaced our own. envelope to
-    verified are None after a plan; landmarks is the sha256 of a person's landmarks."""
+    """Everything a build has made, unread until a file needs it. given is the label map that replaced our own; metals are
+    the parts (none after a plan), whole the checks of several together; landmarks is the sha256 of a person's landmarks."""
 
     source: steps.Source
     scan: Result
@@ -39,11 +39,9 @@ class Made:
     skins: dict[str, Result]
     artefacts: Result
     given: Result | None = None
-    envelope: Result | None = None
-    part: Result | None = None
-    orientation: Result | None = None
-    verified: Result | None = None
     landmarks: str | None = None
+    metals: list[Metal] = field(default_factory=list)
+    whole: Result | None = None
 
 
 def write(run: Run, recipe: Recipe, made: Made) -> dict[str, Any]:
@@ -61,8 +59,8 @@ def write(run: Run, recipe: Recipe, made: Made) -> dict[str, Any]:
               lambda path: export.write_markups(path, marks))  # fmt: skip
     run.write_json("fit.json", fit_json(fit, case.side))
     manifest = _manifest(recipe, made, fit)
-    if made.part is not None and made.envelope is not None:
-        _write_part(run, recipe, made, manifest)
+    if made.metals:
+        _write_parts(run, recipe, made, manifest)
     return manifest
 
 
@@ -74,33 +72,47 @@ def _ply_writer(skin: Result) -> Callable[[Path], None]:
     return lambda path: meshfile.write_mesh(path, skin["mesh"].value, skin["sigma_mm"].value)
 
 
-def _write_part(run: Run, recipe: Recipe, made: Made, manifest: dict[str, Any]) -> None:
-    assert made.part is not None and made.envelope is not None and made.orientation is not None
-    mesh, shape, volume = made.part["mesh"], made.envelope["mesh"], made.case.volume
-    direction = np.asarray(made.orientation["direction"].value)
+def _write_parts(run: Run, recipe: Recipe, made: Made, manifest: dict[str, Any]) -> None:
+    metals, volume = made.metals, made.case.volume
+    mesh, shape = assembly.joined(metals), assembly.joined(metals, "envelope")
     run.write("ct.nrrd", cache.digest(volume.key, shape.key), lambda path: _write_ct(path, volume.value, shape.value))
     run.write("part.stl", mesh.key, _stl_writer(mesh))
+    for metal in metals if len(metals) > 1 else ():
+        run.write(f"parts/{metal.name}.stl", metal.mesh.key, _stl_writer(metal.mesh))
     notes = metadata_3mf(recipe, made.case.side)
     extra = {"Machine": recipe.build.machine, "DesignHash": mesh.key[:64], "Side": made.case.side}
 
     def write_3mf(path: Path) -> None:
-        pose = build_pose(mesh.value, direction)
         layers = [(mesh.value, (0.72, 0.73, 0.76), 1.0, None)]
         picture = export.png(render.render(layers, "iso", 256, side=made.case.side))
-        export.write_3mf(path, mesh.value, pose, notes, material=recipe.build.material, thumbnail_png=picture,
-                         extra=extra)  # fmt: skip
+        export.write_bodies(path, assembly.on_plate(metals), notes, material=recipe.build.material,
+                            thumbnail_png=picture, extra=extra)  # fmt: skip
 
-    run.write("part.3mf", cache.digest(mesh.key, made.orientation.key, notes, extra, recipe.build.material), write_3mf)
-    manifest["part"] = {
-        "build_direction": direction,
-        "frame": "LPS mm",
-        "orientation": made.orientation["numbers"].value,
-        "design_hash": mesh.key[:64],
-        "material": recipe.build.material,
-        "machine": recipe.build.machine,
+    ways = [metal.orientation.key for metal in metals]
+    run.write("part.3mf", cache.digest(mesh.key, *ways, notes, extra, recipe.build.material), write_3mf)
+    pages = {metal.name: _part_json(metal, recipe) for metal in metals}
+    first = pages[metals[0].name]
+    manifest["part"], manifest["porous"] = first["part"], first["porous"]
+    manifest["machined"] = [
+        {**row, "part": name} if name else row for name, page in pages.items() for row in page["machined"]
+    ]
+    if len(metals) > 1:
+        manifest["parts"] = pages
+
+
+def _part_json(metal: Metal, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "part": {
+            "build_direction": metal.orientation["direction"].value,
+            "frame": "LPS mm",
+            "orientation": metal.orientation["numbers"].value,
+            "design_hash": metal.mesh.key[:64],
+            "material": recipe.build.material,
+            "machine": recipe.build.machine,
+        },
+        "machined": metal.envelope["machined"].value,
+        "porous": metal.part["certificate"].value.get("porous", {}),
     }
-    manifest["machined"] = made.envelope["machined"].value
-    manifest["porous"] = made.part["certificate"].value.get("porous", {})
 
 
 def write_report(run: Run, manifest: Mapping[str, Any], report: ReportWriter) -> None:
@@ -111,15 +123,15 @@ def write_report(run: Run, manifest: Mapping[str, Any], report: ReportWriter) ->
 
 
 def _manifest(recipe: Recipe, made: Made, fit: Fit) -> dict[str, Any]:
-    checks: tuple[Check, ...] = made.verified["checks"].value if made.verified else ()
-    metrics = made.verified["metrics"].value if made.verified else dict(fit.metrics)
+    checks = assembly.checks(made.metals, made.whole.value if made.whole else ())
+    metrics = assembly.metrics(made.metals, fit.metrics) if made.metals else dict(fit.metrics)
     failed = [row.name for row in checks if not row.passed and row.severity == "fail"]
     report = made.scan["report"].value
     return {
         "implantforge": __version__,
         "implant": recipe.implant.name,
         "side": made.case.side,
-        "status": "planned" if made.verified is None else "check_failed" if failed else "ok",
+        "status": "planned" if not made.metals else "check_failed" if failed else "ok",
         "ct": {
             "series_uid_hash": report.get("uid_hash", ""),
             **{name: report.get(name) for name in ("shape", "spacing_mm", "verdict", "reasons", "accepted_because")},
@@ -199,6 +211,7 @@ def metadata_3mf(recipe: Recipe, side: str) -> dict[str, str]:
 def fit_json(fit: Fit, side: str) -> dict[str, Any]:
     """fit.json: scalars under metrics, everything else that the plan measured (gap_samples) beside them."""
     numbers = {name: value for name, value in fit.metrics.items() if isinstance(value, (int, float, str, np.generic))}
+    samples = assembly.gap_samples([fit.params, *(one.params for one in fit.parts.values())])
     return {
         "implant": fit.implant,
         "side": side,
@@ -208,7 +221,8 @@ def fit_json(fit: Fit, side: str) -> dict[str, Any]:
         "alternatives": fit.alternatives,
         "reason": fit.reason,
         **{name: value for name, value in fit.metrics.items() if name not in numbers},
-        **{name: value for name, value in fit.params.items() if name == "gap_samples"},
+        **({"gap_samples": samples} if samples else {}),
+        **({"parts": {name: fit_json(one, side) for name, one in fit.parts.items()}} if fit.parts else {}),
     }
 
 

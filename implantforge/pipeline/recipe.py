@@ -189,7 +189,8 @@ def _model(section: str, model: type[Params], table: Mapping[str, Any], every: l
     for name, kind in inner(model).items():
         if not isinstance(given := table.get(name, {}), Mapping):
             raise InputError(f"recipe: {section}.{name} must be a table, written [{section}.{name}]")
-        parts[name] = _model(f"{section}.{name}", kind, given, every)
+        own = model.model_fields[name].default.model_dump()
+        parts[name] = _model(f"{section}.{name}", kind, {**own, **given}, every)
     try:
         return model(**{**table, **parts})
     except ValidationError as error:

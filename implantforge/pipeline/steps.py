@@ -200,7 +200,7 @@ def plan(*results: Any, implant: str, case: Mapping[str, Any], params: Any) -> F
 def envelope(fit: Fit, *, implant: str, params: Any) -> dict[str, Any]:
     """The outer shape without pores: mesh (patient LPS), its volume, the size of its box in the implant's axes, which
     faces take no support, and the machined surfaces."""
-    design = implants.get(implant).design(fit, params)
+    design = implants.one(implant).design(fit, params)
     mesh = meshing.polygonise(design.envelope, ENVELOPE_H_MM)
     centres = mesh.vertices[mesh.faces].mean(axis=1)
     return {
@@ -214,7 +214,7 @@ def envelope(fit: Fit, *, implant: str, params: Any) -> dict[str, Any]:
 
 def fill(fit: Fit, *, implant: str, params: Any, lattice: Lattice, mesh: MeshParams) -> dict[str, Any]:
     """The part in patient LPS as `mesh`, and what was measured on its lattice as `certificate`."""
-    design: Design = replace(implants.get(implant).design(fit, params), lattice=lattice)
+    design: Design = replace(implants.one(implant).design(fit, params), lattice=lattice)
     body, certificate = certify.metal(design, h_mm=mesh.h_mm, simplify_mm=mesh.simplify_mm)
     return {"mesh": body.moved(fit.pose), "certificate": certificate}
 
@@ -233,7 +233,7 @@ def verify(
 ) -> dict[str, Any]:
     """Every check and every metric of the part."""
     person, (fit, body, shape, way) = _case(case, *results)
-    design = implants.get(implant).design(fit, params)
+    design = implants.one(implant).design(fit, params)
     mesh, certificate = body["mesh"], body["certificate"]
     printer, metal = printability.machine(machine), printability.material(material)
     found = printability.Measured(
@@ -247,7 +247,7 @@ def verify(
     )
     standing = shape["mesh"].moved(orienting.build_pose(shape["mesh"], way["direction"]))
     checks: tuple[Check, ...] = (
-        *implants.get(implant).checks(person, fit, design, mesh, params),
+        *implants.one(implant).checks(person, fit, design, mesh, params),
         *printability.checks(mesh, standing, printer, found),
         *metal_near(person.labels, shape["mesh"]),
         *porous.checks(certificate.get("porous", {}).get("values", {})),
@@ -267,6 +267,16 @@ def verify(
         **_numbers(fit.metrics),
     }  # fmt: skip
     return {"checks": checks, "metrics": metrics}
+
+
+def verify_whole(*results: Any, implant: str, params: Any, case: Mapping[str, Any]) -> tuple[Check, ...]:
+    """The checks of several parts together."""
+    person, (fit,) = _case(case, *results)
+    system = implants.get(implant)
+    assert isinstance(system, implants.System)
+    rows = system.members(params)
+    designs = {row.name: row.implant.design(row.of(fit), row.params) for row in rows}
+    return system.checks(person, fit, designs, params)
 
 
 METAL_FREE_MM = 20.0

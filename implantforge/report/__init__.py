@@ -51,7 +51,7 @@ def thumbnail(mesh: Mesh, size: int = 384) -> bytes:
 
 def _content(run: RunFolder) -> dict[str, Any]:
     """Everything the page prints, by name."""
-    from implantforge.report import porous, tables, words
+    from implantforge.report import tables, words
 
     side = str(run.manifest.get("side") or run.fit.get("side") or "")
     implant = str(run.manifest.get("implant") or run.fit.get("implant") or "implant")
@@ -87,11 +87,23 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "files": tables.files(run),
         "inputs": tables.inputs(run),
         "versions": tables.versions(run),
-        "porous": porous.content(run.manifest.get("porous")),
+        "porous": _porous(run),
         "missing": dict(run.missing),
-        "build": (run.manifest.get("part") or {}).get("build_direction"),
+        "build": [(name, (page.get("part") or {}).get("build_direction")) for name, page in _parts(run)],
         "number": words.number,
     }
+
+
+def _parts(run: RunFolder) -> list[tuple[str, dict[str, Any]]]:
+    """Each part's name ('' when there is one) and its page of the manifest."""
+    return list((run.manifest.get("parts") or {"": run.manifest}).items())
+
+
+def _porous(run: RunFolder) -> list[dict[str, Any]]:
+    """The certificate of each part's porous structure."""
+    from implantforge.report import porous, words
+
+    return [{"title": words.label(name), **porous.content(page.get("porous"))} for name, page in _parts(run)]
 
 
 def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:

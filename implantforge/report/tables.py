@@ -217,9 +217,10 @@ def machined(run: RunFolder) -> list[Row]:
     out = []
     for item in rows_of(run.manifest.get("machined")):
         facts = [f"{label(k)} {number(v, split_unit(k)[1])}" for k, v in item.items()
-                 if k not in ("name", "kind") and isinstance(v, int | float | str)]  # fmt: skip
+                 if k not in ("name", "kind", "part") and isinstance(v, int | float | str)]  # fmt: skip
         facts += [f"{label(k)} {at_text(v)}" for k, v in item.items() if _is_point(v)]
-        out.append({"name": label(item.get("name") or item.get("kind") or "surface"), "facts": facts})
+        name = label(item.get("name") or item.get("kind") or "surface")
+        out.append({"name": f"{label(item['part'])}: {name}" if item.get("part") else name, "facts": facts})
     return out
 
 

@@ -34,6 +34,9 @@ UK = {
 _SPECIAL = {"p95": "95th percentile", "p99": "99th percentile", "p05": "5th percentile", "ct": "CT", "hu": "HU"}
 
 
+PARTS = {"stem": "ніжка", "cup": "чашка", "femoral": "стегновий компонент", "tibial": "великогомілковий компонент"}
+
+
 def split_unit(name: str) -> tuple[str, str]:
     """('lattice_pore_size', 'µm') from 'lattice_pore_size_um'; the unit is '' when the name carries none."""
     stem, _, last = name.rpartition("_")
@@ -55,6 +58,9 @@ def ukrainian(name: str) -> str:
     bone = re.fullmatch(r"(\w+)_(left|right)", stem)
     if bone and bone[1] in UK:
         return f"{UK[bone[1]]}, {UK[bone[2]]}"
+    part, _, rest = stem.partition("_")
+    if part in PARTS and rest in UK:
+        return f"{PARTS[part]}: {UK[rest]}"
     return ""
 
 

@@ -14,7 +14,7 @@ import shutil
 import struct
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,49 +118,71 @@ def write_stl(path: Path, mesh: Mesh) -> None:
         rows.tofile(out)
 
 
-def write_3mf(
+class Body(NamedTuple):
+    """One printable body: its name, surface in patient LPS mm, and the pose that stands it on the plate (z up)."""
+
+    name: str
+    mesh: Mesh
+    build: Pose
+
+
+def write_3mf(path: Path, mesh: Mesh, build: Pose, metadata: Mapping[str, str], **more: Any) -> None:
+    """One printable body in millimetres, called "part"; the rest as in `write_bodies`."""
+    write_bodies(path, [Body("part", mesh, build)], metadata, **more)
+
+
+def write_bodies(
     path: Path,
-    mesh: Mesh,
-    build: Pose,
+    bodies: Sequence[Body],
     metadata: Mapping[str, str],
     *,
     material: str = "Ti-6Al-4V ELI",
     thumbnail_png: bytes = b"",
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """One printable body in millimetres.
+    """Printable bodies in millimetres, each an object with a build item.
 
-    mesh stays in patient LPS; `build` carries it onto the plate (z up) as the build item's transform. metadata gives
-    the nine standard names (a missing one is written as "not stated"); `extra` rides under the project's own prefix.
-    Identifiers are derived from the content. GeometryError when the surface is not closed and outward.
+    Meshes stay in patient LPS; `build` is the build item's transform. metadata gives the nine standard names (a missing
+    one is written as "not stated"); `extra` rides under the project's own prefix. Identifiers are derived from the
+    content. GeometryError when a surface is not closed and outward.
     """
     from lib3mf import Lib3MF
 
-    points, faces = exportable(mesh)
     model = Lib3MF.Wrapper().CreateModel()
     model.SetUnit(Lib3MF.ModelUnit.MilliMeter)
-    body = model.AddMeshObject()
-    _set_geometry(body, points, faces)
-    if not body.IsManifoldAndOriented():
-        raise GeometryError("export: 3MF needs a closed, outward surface; the part has open or doubled edges")
-    body.SetName("part")
-    body.SetPartNumber("part")
     group = model.AddBaseMaterialGroup()
     metal = group.AddMaterial(material, Lib3MF.Color(165, 165, 170, 255))
-    body.SetObjectLevelProperty(group.GetResourceID(), metal)
-    item = model.AddBuildItem(body, _transform(Lib3MF, build))
-    item.SetPartNumber("part")
-    digest = hashlib.sha256(points.tobytes() + faces.tobytes() + repr((build.matrix.tolist(), metadata)).encode())
-    for name, target in (("build", model.SetBuildUUID), ("object", body.SetUUID), ("item", item.SetUUID)):
-        target(str(uuid.uuid5(uuid.NAMESPACE_URL, f"{SPACE_3MF}/{digest.hexdigest()}/{name}")))
-    notes = model.GetMetaDataGroup()
+    seals = []
+    for one in bodies:
+        points, faces = exportable(one.mesh)
+        body = model.AddMeshObject()
+        _set_geometry(body, points, faces)
+        if not body.IsManifoldAndOriented():
+            raise GeometryError(
+                f"export: 3MF needs a closed, outward surface; the {one.name} has open or doubled edges"
+            )
+        body.SetName(one.name)
+        body.SetPartNumber(one.name)
+        body.SetObjectLevelProperty(group.GetResourceID(), metal)
+        item = model.AddBuildItem(body, _transform(Lib3MF, one.build))
+        item.SetPartNumber(one.name)
+        notes = repr((one.name, one.build.matrix.tolist(), metadata)).encode()
+        seals.append(hashlib.sha256(points.tobytes() + faces.tobytes() + notes).hexdigest())
+        for name, target in (("object", body.SetUUID), ("item", item.SetUUID)):
+            target(_uuid(seals[-1], name))
+    model.SetBuildUUID(_uuid("/".join(seals), "build"))
+    group_3mf = model.GetMetaDataGroup()
     for name in METADATA_3MF:
-        notes.AddMetaData("", name, metadata.get(name) or "not stated", "xs:string", True)
+        group_3mf.AddMetaData("", name, metadata.get(name) or "not stated", "xs:string", True)
     for name, value in sorted((extra or {}).items()):
-        notes.AddMetaData(SPACE_3MF, name, value, "xs:string", True)
+        group_3mf.AddMetaData(SPACE_3MF, name, value, "xs:string", True)
     if thumbnail_png:
         model.CreatePackageThumbnailAttachment().ReadFromBuffer(thumbnail_png)
     model.QueryWriter("3mf").WriteToFile(str(path))
+
+
+def _uuid(seal: str, name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{SPACE_3MF}/{seal}/{name}"))
 
 
 Progress = Callable[[float], None]
