@@ -214,8 +214,12 @@ def _tibia(atlas: Atlas) -> Marks:
     inner = (np.abs(h - h[bump]) < 5.0) & (np.abs(v[:, 0] - v[bump, 0] + 10.0) < 2.5)
     vertex["tendon_medial_border"] = _pick(inner, -v[:, 1])
     vertex["medial_malleolus"] = _pick(ankle_h < 25.0, -v[:, 2])
-    notch = (h > -25.0) & (np.abs(v[:, 0] - middle[0]) < 5.0)
-    vertex["cruciate"] = _pick(notch, v[:, 1] + v[:, 2])
+    # the model's tibia stands turned outward: between the plateaus is told by their own line, not by the model's x
+    line = v[zone["lateral_plateau"]].mean(axis=0) - v[zone["medial_plateau"]].mean(axis=0)
+    line = line[:2] / np.linalg.norm(line[:2])
+    flat_at = (v - (v[zone["lateral_plateau"]].mean(axis=0) + v[zone["medial_plateau"]].mean(axis=0)) / 2)[:, :2]
+    notch = (h > -25.0) & (np.abs(flat_at @ line) < 3.0)
+    vertex["cruciate"] = _pick(notch, flat_at @ np.array([-line[1], line[0]]) + 0.5 * v[:, 2])
     dome = (ankle_h < 30.0) & (n[:, 2] < -np.cos(np.radians(25.0))) & (ankle_h > 6.0)
     zone["ankle"] = dome
     return Marks(vertex, zone)
