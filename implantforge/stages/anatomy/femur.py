@@ -17,6 +17,7 @@ CONDYLES = ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle
 SIGMA_MM = {"medial_epicondyle": 2.0, "lateral_epicondyle": 1.5, "posterior_medial_condyle": 1.0,
             "posterior_lateral_condyle": 1.0, "distal_medial_condyle": 1.5, "distal_lateral_condyle": 1.5,
             "intercondylar_notch": 1.5, "greater_trochanter": 2.0, "lesser_trochanter": 1.5}  # fmt: skip
+SHAFT_SHARE = 0.5
 CANAL = ("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index")
 
 
@@ -26,8 +27,10 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
     Bone, side and up are found by shape (`identify`); AnatomyError when they contradict the name. Head: sphere by robust
     least squares on its articular surface. Neck axis: head centre to the middle of the neck's smallest sections
     (Cerveri 2010). Shaft axis: line through section centroids from a quarter to three quarters of the bone's length.
-    Neck-shaft angle in 3D. Version: `anteversion_deg` by Murphy 1987, `version_lee_deg` by Lee 1992, both against the
-    posterior condyles across the mechanical axis.
+    Neck-shaft angle in 3D between the two; `neck_shaft_angle_proximal_deg` takes the subtrochanteric line instead (see
+    `_subtrochanteric`), and so does `neck_shaft_angle_deg` of a bone that ends before half of the shaft: its shaft axis
+    would be the shape model's guess. Version: `anteversion_deg` by Murphy 1987, `version_lee_deg` by Lee 1992, both
+    against the posterior condyles across the mechanical axis.
     """
     seen = identify.one(mesh, f"femur_{side}")
     return of(seen)
@@ -164,7 +167,7 @@ def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None
     else:
         neck, base = found
         seen.add("neck_center", neck, 0.7, "Cerveri2010-smallest-sections")
-        seen.measures["neck_shaft_angle_deg"] = angle(head - neck, -up)
+        _neck_shaft(seen, head - neck, axis)
         seen.add("neck_base", base, 1.5, "section-a-quarter-wider-than-the-neck")
     seen.measures["offset_mm"] = float(np.linalg.norm(np.cross(head - at, up)))
     seen.measures["shaft_axis_seen_pct"] = 100.0 * own
@@ -172,6 +175,47 @@ def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None
     small = seen.at("lesser_trochanter")
     if small is not None:
         seen.measures["head_height_above_lesser_trochanter_mm"] = float((head - small) @ up)
+
+
+def _neck_shaft(seen: Seen, neck: Array, axis: tuple[Array, Array, float]) -> None:
+    """The angle between neck and shaft, by the whole shaft where it is there and by the subtrochanteric line."""
+    at, up, own = axis
+    short = _subtrochanteric(seen, at, up)
+    if short is not None:
+        seen.measures["neck_shaft_angle_proximal_deg"] = angle(neck, -short.rotation[:, 2])
+        seen.frames["subtrochanteric"] = short
+    if own >= SHAFT_SHARE or short is None:
+        seen.measures["neck_shaft_angle_deg"] = angle(neck, -up)
+        return
+    seen.measures["neck_shaft_angle_deg"] = seen.measures["neck_shaft_angle_proximal_deg"]
+    seen.refused["neck_shaft_angle_shaft_deg"] = (
+        f"cut off: {100 * own:.0f} % of the shaft's middle half is there ({100 * SHAFT_SHARE:.0f} % needed); "
+        "neck_shaft_angle_deg takes the subtrochanteric line, which reads about 3 deg more"
+    )
+
+
+def _subtrochanteric(seen: Seen, at: Array, up: Array) -> Pose | None:
+    """The line (z) through the middles of the sections from 16 mm above the lesser trochanter, where the centreline of a
+    proximal femur leaves the neck (two lines of least squares, as LibHip 2022 measures the angle), to 50 mm below it,
+    where the subtrochanteric region ends (Fielding 1973); None when that is not there."""
+    small = seen.at("lesser_trochanter")
+    if small is None:
+        return None
+    size = min(seen.match.scale, 1.2)
+    rings = []
+    for below in np.linspace(-16.0, 50.0, 23) * size:
+        level = small - below * up
+        loop = loop_around(seen.mesh, level + (np.eye(3) - np.outer(up, up)) @ (at - level), up)
+        if loop is not None:
+            rings.append(loop.centroid_mm)
+    if len(rings) < 18:
+        return None
+    points = np.array(rings)
+    way = np.linalg.svd(points - points.mean(axis=0))[2][0]
+    way = way * np.sign(way @ up)
+    across = np.cross(way, seen.way(np.array([0.0, 1.0, 0.0])))
+    across /= np.linalg.norm(across)
+    return Pose(np.stack([across, np.cross(way, across), way], axis=1), points.mean(axis=0))
 
 
 def _neck(mesh: Mesh, center: Array, radius: float, outward: Array) -> tuple[Array, Array] | None:
