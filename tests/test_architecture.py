@@ -79,6 +79,12 @@ def test_every_file_stands_on_a_floor():
     assert {room(name)[0] for name in MODULES if room(name)} <= set(FLOOR)
 
 
+def made_of(name: str) -> set[str]:
+    """Files of the implants that a system of several is made of."""
+    parts = getattr(getattr(importlib.import_module(name), "IMPLANT", None), "parts", {})
+    return {f"implantforge.implants.{part.name}" for part in parts.values()}
+
+
 def test_imports_go_down_only():
     wrong = []
     for name, path in MODULES.items():

@@ -114,11 +114,12 @@ def screw_ways(handed: float) -> Array:
 
 class Pelvis(NamedTuple):
     """rotation: columns left, posterior, superior of the frame the angles stand in; how it was found; tilt_deg against
-    the scan's vertical; native rim angles where measured."""
+    the scan's vertical; middle_mm between the front spines, where both are seen."""
 
     rotation: Array
     how: str
     tilt_deg: float
+    middle_mm: Array | None = None
 
 
 def pelvis(case: Case, params: CupParams) -> Pelvis:
@@ -134,7 +135,7 @@ def pelvis(case: Case, params: CupParams) -> Pelvis:
     tubercles = (marks[0]["pubic_tubercle"].at_mm + marks[1]["pubic_tubercle"].at_mm) / 2.0
     rotation = plane(spines[0] - spines[1], (spines[0] + spines[1]) / 2.0 - tubercles)
     tilt = float(np.degrees(np.arctan2(rotation[1, 2], rotation[2, 2])))
-    return Pelvis(rotation, "anterior pelvic plane of both hip bones", tilt)
+    return Pelvis(rotation, "anterior pelvic plane of both hip bones", tilt, (spines[0] + spines[1]) / 2.0)
 
 
 def native_centre(case: Case) -> tuple[Array, float, float]:

@@ -14,6 +14,7 @@ from implantforge.geom.inside import inside
 from implantforge.implants import Case, Implant, Params, count, deg, flag, mm, number
 from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.canal import cavity
+from implantforge.stages.bearings import HEAD_ABOVE_BASE_MM, TAPER_ANGLE_DEG, TAPER_LENGTH_MM, TAPER_SMALL_MM
 from implantforge.stages.phantoms import hip
 
 SIZES = {n: (7.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
@@ -37,11 +38,6 @@ STYLES = tuple(
 )  # fmt: skip
 OTHER_CALCARS_MM = (60.0, 140.0)
 """Tried on the best styles only, for the calcar arc matters only above the canal."""
-TAPER_ANGLE_DEG = 5.0 + 40.0 / 60.0
-TAPER_SMALL_MM, TAPER_LENGTH_MM = 12.7, 13.0
-"""12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm (fact 3.2). No standard exists: name the head."""
-HEAD_ABOVE_BASE_MM = 9.0
-"""Head centre above the large end of the engaged taper, for a head of neutral length."""
 CONTACT_MM = 1.0
 """A surface this near the canal wall counts as contact (fit: share of perimeter within 1 mm of cortex, fact 3.1)."""
 SHOULDER_MM = 12.0
@@ -132,12 +128,18 @@ def plan(case: Case, params: StemParams) -> Fit:
     Every style of the family is seated in the canal (geom fields, no mesh); the winner has the best fill at mid-stem.
     FitError when no size fits, AnatomyError when the bone lacks a landmark that the plan needs.
     """
+    return planned(case, params, case.anatomy[f"femur_{case.side}"].at("head_center"))
+
+
+def planned(case: Case, params: StemParams, target_mm: Array, head_extra_mm: float = 0.0) -> Fit:
+    """`plan` for another head centre than the patient's own, e.g. that of a planned cup, reached with a head that adds
+    head_extra_mm to the neck; the same errors."""
     bone = f"femur_{case.side}"
     anatomy, mesh = case.anatomy[bone], case.bones[bone]
     wall = cavity(case.volume, mesh, anatomy, params.endosteal_hu, params.cortex_mm)
     start = _start(anatomy, params)
-    cut = _cut_normal(params)
-    found = _search(params, wall, start, anatomy.at("head_center"), cut)
+    cut = cut_normal(params)
+    found = _search(params, wall, start, target_mm, cut)
     if not found:
         isthmus = anatomy.measures.get("isthmus_diameter_mm", float("nan"))
         raise FitError(
@@ -147,12 +149,16 @@ def plan(case: Case, params: StemParams) -> Fit:
     best = found[0]
     stem = body(best["width_mm"], best["length_mm"], best["style"], params.section_exponent)
     pose: Pose = best["pose"]
+    cut_at = pose.inverse_apply(anatomy.at("lesser_trochanter"))
     metrics, gap = _measure(stem, pose, wall, cut, best | {"coat_mm": best["length_mm"] / 3})
-    solved = _neck(pose, anatomy, params)
+    solved = _neck(pose, anatomy, target_mm, params) | {"head_extra_mm": head_extra_mm}
+    metrics["neck_cut_above_trochanter_mm"] = float(-(cut_at @ cut) / cut[2])
     told = {f"stem_{name}" if name == "offset_mm" else name: value for name, value in solved.items()}
     chosen = {key: best[key] for key in ("size", "width_mm", "length_mm")} | best["style"]._asdict() | solved
+    head = pose.apply(np.array([solved["offset_mm"], 0.0, solved["head_height_mm"]]))
+    where = {"head_target_mm": target_mm.tolist(), "head_mm": head.tolist()}
     rows = tuple(_told(row, found) | {"rank": n + 1} for n, row in enumerate(found[:8]))
-    return Fit("hip_stem", chosen | {"gap_samples": gap}, pose, metrics | told, rows, rows[0]["why"])
+    return Fit("hip_stem", chosen | where | {"gap_samples": gap}, pose, metrics | told, rows, rows[0]["why"])
 
 
 def _told(row: dict, found: list[dict]) -> dict[str, Any]:
@@ -171,7 +177,8 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
     return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
 
 
-def _cut_normal(params: StemParams) -> Array:
+def cut_normal(params: StemParams) -> Array:
+    """Unit normal of the neck cut in local axes, out of the bone that stays."""
     angle = np.radians(params.resection_angle_deg)
     return np.array([np.sin(angle), 0.0, np.cos(angle)])
 
@@ -246,9 +253,9 @@ def _scored(row: dict, params: StemParams, wall: Field) -> dict:
     return row | fills | {"score": score}
 
 
-def _neck(pose: Pose, anatomy: Any, params: StemParams) -> dict[str, float]:
-    """Neck numbers that put the taper's head centre on the patient's own: offset, height, angle, length."""
-    x, _, z = pose.inverse_apply(anatomy.at("head_center"))
+def _neck(pose: Pose, anatomy: Any, target_mm: Array, params: StemParams) -> dict[str, float]:
+    """Neck numbers that put the taper's head centre on the one wanted: offset, height, angle, length."""
+    x, _, z = pose.inverse_apply(target_mm)
     angle = params.neck_shaft_angle_deg or float(np.clip(anatomy.measures["neck_shaft_angle_deg"], 125.0, 135.0))
     if x < 15.0:
         raise AnatomyError(f"{anatomy.bone}: the head lies {x:.0f} mm from the stem axis; a stem needs 15 mm of offset")
@@ -279,7 +286,7 @@ def design(fit: Fit, params: StemParams) -> Design:
     stock, and the coat region on the top share of the body under the cut."""
     p = fit.params
     stem = body(p["width_mm"], p["length_mm"], Style(*(p[name] for name in Style._fields)), params.section_exponent)
-    cut = _cut_normal(params)
+    cut = cut_normal(params)
     zero = np.zeros_like(stem.z)
     exact = shapes.loft(stem.z, zero, stem.medial, stem.lateral, stem.depth, params.section_exponent)
     hull = shapes.shared(shapes.sampled(exact, 0.4))
@@ -317,9 +324,10 @@ def _neck_fields(fit: Fit, params: StemParams) -> tuple[Field, tuple[dict[str, A
     foot = np.array([0.0, 0.0, p["neck_foot_mm"]])
     along = (head - foot) / np.linalg.norm(head - foot)
     small, stock = TAPER_SMALL_MM / 2.0, params.taper_stock_mm
+    above = HEAD_ABOVE_BASE_MM + p["head_extra_mm"]
     slope = np.tan(np.radians(TAPER_ANGLE_DEG / 2.0))
     large = small + TAPER_LENGTH_MM * slope
-    base, end = head - HEAD_ABOVE_BASE_MM * along, head + (TAPER_LENGTH_MM - HEAD_ABOVE_BASE_MM) * along
+    base, end = head - above * along, head + (TAPER_LENGTH_MM - above) * along
     extra = 1.5
     shaft = shapes.cylinder(foot, base, params.neck_diameter_mm / 2.0)
     taper = shapes.frustum(
@@ -352,8 +360,8 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
     low, _ = bone.bounds
     tip = fit.pose.apply(np.array([0.0, 0.0, -fit.params["length_mm"]]))
     taper = made.machined[0]
-    head = np.array(taper["base_mm"]) + HEAD_ABOVE_BASE_MM * np.array(taper["axis"])
-    head_error = float(np.linalg.norm(head - case.anatomy[f"femur_{case.side}"].at("head_center")))
+    head = np.array(taper["base_mm"]) + (HEAD_ABOVE_BASE_MM + fit.params["head_extra_mm"]) * np.array(taper["axis"])
+    head_error = float(np.linalg.norm(head - fit.params["head_target_mm"]))
     return (
         check("bone_overlap_mm3", outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
               "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
@@ -362,7 +370,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
         check("canal_overlap_mm", m["canal_overlap_max_mm"], "mm", "<=", params.overlap_limit_mm + 0.1,
               "press-fit 0.3-0.8 mm, local overlap with the cortex <= 1 mm"),
         check("head_center_error_mm", head_error, "mm", "<=", 2.0,
-              "head centre on the machined taper against the measured one: target <= 2 mm (the neck is solved for it)"),
+              "head centre on the machined taper against the planned one: target <= 2 mm (the neck is solved for it)"),
         check("coat_contact_pct", m["coat_contact_pct"], "%", ">=", 50.0,
               "coat within 1 mm of cortex on >= 50-60 % of the proximal perimeter (design study)", severity="flag"),
         check("neck_length_mm", m["neck_length_mm"], "mm", "<=", 62.0, "neck lever: a longer neck is outside the family"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 HEADS_MM = (28.0, 32.0, 36.0, 40.0)
 LENGTHS_MM = {"S": -3.5, "M": 0.0, "L": 3.5, "XL": 7.0}
 """What a head adds to the neck. Intervals are not standardised: the maker's own hold."""
@@ -12,6 +14,11 @@ CLEARANCE_MM = 0.1
 TARGET_MM, LEAST_MM = 5.0, 4.0
 """Cross-linked polyethylene in the load zone: 5-6 mm wanted, 4 mm at the least."""
 TAPER = "12/14"
+TAPER_ANGLE_DEG = 5.0 + 40.0 / 60.0
+TAPER_SMALL_MM, TAPER_LENGTH_MM = 12.7, 13.0
+"""12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm (fact 3.2). No standard exists: name the head."""
+HEAD_ABOVE_BASE_MM = 9.0
+"""Head centre above the large end of the engaged taper, for a head of neutral length."""
 
 
 class Bearing(NamedTuple):
@@ -44,3 +51,10 @@ def rows(bore_diameter_mm: float) -> list[dict[str, object]]:
          "meets_target": row.wanted, "advised": row == best, "taper": TAPER, "head_lengths_mm": dict(LENGTHS_MM)}
         for row in options(bore_diameter_mm)
     ]  # fmt: skip
+
+
+def neck(diameter_mm: float, length_mm: float) -> list[tuple[float, float]]:
+    """Outline of taper and neck under a head of some length: (distance from the head centre, radius), mm, rising."""
+    base, small = HEAD_ABOVE_BASE_MM + length_mm, TAPER_SMALL_MM / 2
+    large = small + TAPER_LENGTH_MM * float(np.tan(np.radians(TAPER_ANGLE_DEG / 2)))
+    return [(base - TAPER_LENGTH_MM, small), (base, large), (base + 1e-3, diameter_mm / 2)]
