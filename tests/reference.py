@@ -369,27 +369,37 @@ def ridge_balls(away: Array, side: int, wide: float, most: float) -> tuple[NDArr
     def slopes(p: NDArray) -> Array:
         return np.array([at(p + step) - at(p - step) for step in np.eye(3, dtype=int)])
 
-    def uphill(p: NDArray) -> tuple[Array, float]:
+    def uphill(p: NDArray) -> tuple[Array, float, float]:
         ways = [(at(p + step) - at(p), at(p - step) - at(p)) for step in np.eye(3, dtype=int)]
         steep = [up if abs(up) > abs(down) else -down for up, down in ways]
         axis = int(np.argmax(np.abs(steep)))
         back = np.clip(p - (2 if steep[axis] > 0 else -2) * np.eye(3, dtype=int)[axis], 0, last)
-        way = slopes(back) / max(float(np.linalg.norm(slopes(back))), 1e-6)
+        steepest = max(float(np.linalg.norm(slopes(back))), 1e-6)
+        way = slopes(back) / steepest
         ahead = float(trilinear(field, np.clip(p + 2 * way, 0, last)[None])[0])
-        return way, 0.5 * (ahead - at(p) + 2)
+        return way, 0.5 * (ahead - at(p) + 2), 0.5 * steepest
+
+    def top(p: NDArray, way: Array, past: float, slope: float) -> tuple[float, float]:
+        """Steps to where a line up and a line down meet, and how high."""
+        if past <= 0:
+            return 0.0, at(p)
+        a, b = (float(trilinear(field, np.clip(p + n * way, 0, last)[None])[0]) for n in (2, 3))
+        down, up = np.clip(1.1 * (a - b), 0.3, 1), np.clip(1.06 * slope, 0.3, 1)
+        reach = float(np.clip((a - at(p) + 2 * down) / (up + down), 0, most))
+        return reach, at(p) + up * reach
 
     score, found = np.zeros(field.shape, np.float32), {}
     for index in np.argwhere(field > 0):
         if (slopes(index) ** 2).sum() > 3.6:
             continue
-        way, past = uphill(index)
+        way, past, slope = uphill(index)
         r = at(index)
         near = max(at(index + sign * step) for step in np.eye(3, dtype=int) for sign in (1, -1))
         if near > r and past > (0.6 if r < 5 else 0.9):
             continue
         score[tuple(index)] = r + max(past, 0.0)
-        reach = min(max(past, 0.0), most)
-        found[tuple(index)] = np.append(index + reach * way, r + reach)
+        reach, height = top(index, way, past, slope)
+        found[tuple(index)] = np.append(index + reach * way, height)
     keep = np.zeros(field.shape, np.bool_)
     for index in found:
         size = 1 if score[index] < wide else 2 if score[index] < 4 * wide else 4
