@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.optimize import least_squares
 
 from implantforge.core import Array, Field, Pose
@@ -31,7 +32,9 @@ def seat(points_mm: Array, wall: Field, start: Pose, *, press_mm: float, reach_m
         return nudged(start, *(move * scale))
 
     def cost(move: Array) -> Array:
-        beyond = wall(placed(move).apply(points_mm))
+        turn = start.rotation @ _tilt(*(move[2:] * scale[2:]))
+        at = start.origin_mm + start.rotation[:, :2] @ (move[:2] * scale[:2])
+        beyond = wall(points_mm @ turn.T + at)
         # a hinge for the wall, and a whisper that keeps clear of it so that the rest position is unique
         return np.concatenate(
             [np.maximum(beyond - press_mm, 0.0), 0.03 * np.exp(np.clip(beyond, -6.0, 2.0)), 0.01 * move]
@@ -46,9 +49,12 @@ def seat(points_mm: Array, wall: Field, start: Pose, *, press_mm: float, reach_m
 
 def nudged(start: Pose, x_mm: float, y_mm: float, about_x_rad: float, about_y_rad: float) -> Pose:
     """`start` moved in its own frame: shifted across, tilted about its x and y axes through its origin."""
+    return start.compose(Pose(_tilt(about_x_rad, about_y_rad), np.array([x_mm, y_mm, 0.0])))
+
+
+def _tilt(about_x_rad: float, about_y_rad: float) -> Array:
     cx, sx, cy, sy = np.cos(about_x_rad), np.sin(about_x_rad), np.cos(about_y_rad), np.sin(about_y_rad)
-    tilt = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    return start.compose(Pose(tilt, np.array([x_mm, y_mm, 0.0])))
+    return np.array([[cy, sy * sx, sy * cx], [0.0, cx, -sx], [-sy, cy * sx, cy * cx]])
 
 
 def turned_to(pose: Pose, target_mm: Array) -> Pose:
@@ -59,17 +65,17 @@ def turned_to(pose: Pose, target_mm: Array) -> Pose:
     return pose.compose(Pose(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]]), np.zeros(3)))
 
 
-def section_area_mm2(wall: Field, pose: Pose, z_mm: float, half_mm: float = 34.0, step_mm: float = 0.5) -> float:
-    """Area of {wall < 0} in the local plane z = z_mm, the piece that holds the local axis or else the largest."""
-    from scipy import ndimage
-
+def section(wall: Field, pose: Pose, z_mm: float, half_mm: float = 34.0, step_mm: float = 0.5) -> tuple[float, float]:
+    """Area (mm2) of {wall < 0} in the local plane z = z_mm and its width (mm) along the local x axis through the local
+    axis: the piece that holds the local axis or else the largest; 0, 0 without one."""
     axis = np.arange(-half_mm, half_mm + step_mm / 2, step_mm)
     u, v = np.meshgrid(axis, axis, indexing="ij")
     points = np.stack([u.ravel(), v.ravel(), np.full(u.size, z_mm)], axis=1)
     open_ = (wall(pose.apply(points)) < 0.0).reshape(u.shape)
     pieces, count = ndimage.label(open_)
     if not count:
-        return 0.0
+        return 0.0, 0.0
     middle = pieces[len(axis) // 2, len(axis) // 2]
     label = int(middle) if middle else 1 + int(np.bincount(pieces.ravel())[1:].argmax())
-    return float((pieces == label).sum()) * step_mm**2
+    own = pieces == label
+    return float(own.sum()) * step_mm**2, float(own[:, len(axis) // 2].sum()) * step_mm

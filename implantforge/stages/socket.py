@@ -94,25 +94,32 @@ class Socket:
         bone's own near side) that is; nan without bone, and where the ray leaves it on the joint's side, past the rim."""
         at = np.arange(0.6 * radius, radius + _BEHIND_MM, _STEP_MM)
         value = self.bone((centre + at[:, None, None] * ways).reshape(-1, 3)).reshape(len(at), -1)
-        inside = value < 0
-        last, left = np.full(len(ways), np.nan), np.full(len(ways), np.nan)
-        for ray in np.flatnonzero(inside.any(axis=0)):
-            edges = np.flatnonzero(inside[1:, ray] != inside[:-1, ray])
-            a, b = value[edges, ray], value[edges + 1, ray]
-            crossing = at[edges] + _STEP_MM * a / (a - b)
-            stops = crossing if inside[0, ray] else crossing[1:]
-            stops = stops[::2] if len(stops) else np.array([at[-1]])
-            starts = np.concatenate([[at[0]], crossing[1::2]]) if inside[0, ray] else crossing[::2]
-            if len(stops) < len(starts):
-                stops = np.append(stops, at[-1])
-            beyond = np.flatnonzero(stops > radius)
-            pick = int(beyond[0]) if len(beyond) else len(stops) - 1
-            last[ray] = stops[pick]
-            left[ray] = stops[pick] - (max(radius, starts[pick]) if len(beyond) else radius)
+        last, left = _first_beyond(at, value, radius)
         out = np.nan_to_num(centre + last[:, None] * ways)
         steep = np.stack([self.bone(out + 0.6 * axis) - self.bone(out - 0.6 * axis) for axis in np.eye(3)], axis=1)
         left[steep @ self.medial < 0.3 * np.linalg.norm(steep, axis=1)] = np.nan
         return last, left
+
+
+def _first_beyond(at: Array, value: Array, radius: float) -> tuple[Array, Array]:
+    """Along rays (columns of value, negative in bone, at heights `at`): where each leaves the first bone that ends beyond
+    the radius, or else its last bone, and how far beyond the radius (or that bone's near side) it does; nan without."""
+    inside = value < 0
+    step = np.where(inside[1:] != inside[:-1], value[:-1] - value[1:], 1.0)
+    crossing = at[:-1, None] + _STEP_MM * value[:-1] / step
+    out = np.full(value.shape, np.nan)
+    out[:-1][inside[:-1] & ~inside[1:]] = crossing[inside[:-1] & ~inside[1:]]
+    out[-1, inside[-1]] = at[-1]
+    into = np.full(value.shape, -np.inf)
+    into[0, inside[0]] = at[0]
+    into[1:][~inside[:-1] & inside[1:]] = crossing[~inside[:-1] & inside[1:]]
+    into = np.maximum.accumulate(into, axis=0)
+    beyond = np.nan_to_num(out, nan=-np.inf) > radius
+    some, ends = beyond.any(axis=0), np.isfinite(out)
+    row = np.where(some, beyond.argmax(axis=0), len(at) - 1 - ends[::-1].argmax(axis=0))
+    ray = np.arange(value.shape[1])
+    last = out[row, ray]
+    return last, last - np.where(some, np.maximum(radius, into[row, ray]), radius)
 
 
 def of(mesh: Mesh, opening: Array, medial: Array, handed: float, count: int = 2000) -> Socket:
