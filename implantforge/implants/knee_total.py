@@ -1,0 +1,230 @@
+"""Whole knee: femoral component and tray planned together, the insert between them chosen so that the gaps match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from implantforge.core import AnatomyError, Check, Design, Fit, FitError, check
+from implantforge.implants import Case, Params, System, choice, deg, knee_femoral, knee_tibial, mm
+from implantforge.implants.knee_femoral import FemoralParams
+from implantforge.implants.knee_tibial import TibialParams
+from implantforge.stages.knee import frames, sizes
+from implantforge.stages.phantoms import knee
+
+GAP_TOLERANCE_MM = 0.5
+
+
+class TotalParams(Params):
+    """Alignment and gaps of the whole; parts keep their own values, but for alignment, which is set here."""
+
+    femoral: FemoralParams = FemoralParams()
+    tibial: TibialParams = TibialParams()
+    alignment: str = choice("mechanical", ("mechanical", "kinematic", "functional"), "across the mechanical axes; "
+                            "resurfaced; or near mechanical so that medial and lateral gaps match")  # fmt: skip
+    limit_deg: float = deg(
+        3.0, 0.0, 6.0, "farthest a functional cut leaves the mechanical one", tag="M", source="HKA 180 +- 3"
+    )
+    joint_space_mm: float = mm(4.0, 2.0, 8.0, "cartilage of both bones between the surfaces that a CT shows, "
+                               "ligaments taut", source="2 mm a bone; wear does not shorten ligaments")  # fmt: skip
+    insert_mm: float | None = choice(None, (None, *sizes.INSERTS_MM), "insert; nearest the resection asked when absent",
+                                     tag="M", source="8-20 mm")  # fmt: skip
+    depth_reach_mm: float = mm(2.5, 0.0, 5.0, "how far the tibial cut may leave the one asked, to match the gaps")
+
+
+def plan(case: Case, params: TotalParams) -> Fit:
+    """Both components by one alignment; then the insert whose stack fills the gap with the least change of the tibial cut,
+    and the cut at exactly that depth.
+
+    Gap of a compartment: what is removed of femur and tibia there plus joint_space_mm; in flexion with the posterior
+    condyles. Ranked alternatives are inserts. FitError when no insert fits within depth_reach_mm.
+    """
+    own = _aligned(case, params)
+    thigh = knee_femoral.plan(case, own.femoral)
+    shin = knee_tibial.plan(case, own.tibial)
+    rows = _inserts(thigh, shin, params)
+    best = rows[0]
+    if not best["fits"]:
+        raise FitError(
+            f"knee_total: no insert fills a gap of {_gaps(thigh, shin, params)['gap_extension_mm']:.1f} mm: the nearest, "
+            f"{best['insert_mm']:.0f} mm, asks for a tibial cut {best['deeper_mm']:+.1f} mm deeper "
+            f"({params.depth_reach_mm} allowed)"
+        )
+    deeper = own.tibial.model_copy(update={"resection_mm": own.tibial.resection_mm + best["deeper_mm"]})
+    if abs(best["deeper_mm"]) > 1e-6:
+        shin = knee_tibial.plan(case, deeper)
+    gaps = _gaps(thigh, shin, params)
+    metrics = gaps | _alignment(case, thigh, shin) | {
+        "insert_mm": best["insert_mm"], "insert_thinnest_mm": best["insert_mm"] - sizes.DISH_MM,
+        "stack_mm": best["stack_mm"], "laxity_extension_mm": gaps["gap_extension_mm"] - best["stack_mm"],
+        "laxity_flexion_mm": gaps["gap_flexion_mm"] - best["stack_mm"], "tibial_cut_deeper_mm": best["deeper_mm"],
+    }  # fmt: skip
+    metrics |= _patella(case)
+    told = tuple(_told(row, rank, best) for rank, row in enumerate(rows, start=1))
+    values = {
+        "side": case.side, "alignment": params.alignment, "insert_mm": best["insert_mm"],
+        "cuts": [*thigh.params["cuts"], *shin.params["cuts"]], "femur_axis": thigh.params["axis"],
+        "tibia_axis": shin.params["axis"], "size": f"femur {thigh.params['size']}, tray {shin.params['size']}",
+        "patella_buttons_mm": {str(d): t for d, t in sizes.PATELLA_MM.items()},
+    }  # fmt: skip
+    return Fit("knee_total", values, thigh.pose, metrics, told, told[0]["why"], {"femoral": thigh, "tibial": shin})
+
+
+def _aligned(case: Case, params: TotalParams) -> TotalParams:
+    """The parts' parameters with the alignment of the whole; functional: valgus and turn solved for equal gaps."""
+    plain = "kinematic" if params.alignment == "kinematic" else "mechanical"
+    thigh = params.femoral.model_copy(update={"alignment": plain})
+    shin = params.tibial.model_copy(update={"alignment": plain})
+    if params.alignment == "functional":
+        a, b = knee_femoral.plan(case, thigh).metrics, knee_tibial.plan(case, shin).metrics
+        total, most = a["native_valgus_deg"] + b["native_valgus_deg"], params.limit_deg
+        femur = float(np.clip(total / 2, -most, most))
+        tibia = float(np.clip(total - femur, -most, most))
+        femur = float(np.clip(total - tibia, -most, most))
+        # behind, the condyles lie about as far apart as the plateaus: the turn gives what the tibia takes
+        turn = float(np.clip(tibia - b["native_valgus_deg"], -3.0, 9.0))
+        thigh = thigh.model_copy(update={"valgus_deg": femur, "turn_deg": turn})
+        shin = shin.model_copy(update={"valgus_deg": tibia})
+    return params.model_copy(update={"femoral": thigh, "tibial": shin})
+
+
+def _gaps(thigh: Fit, shin: Fit, params: TotalParams) -> dict[str, float]:
+    """Gaps between the cuts by compartment, their means and differences, mm."""
+    f, t, space = thigh.metrics, shin.metrics, params.joint_space_mm
+    out: dict[str, float] = {}
+    for way, face in (("extension", "distal"), ("flexion", "posterior")):
+        both = [f[f"{face}_{part}_mm"] + t[f"resection_{part}_mm"] + space for part in ("medial", "lateral")]
+        out |= {f"gap_{way}_medial_mm": both[0], f"gap_{way}_lateral_mm": both[1], f"gap_{way}_mm": sum(both) / 2,
+                f"imbalance_{way}_mm": both[0] - both[1]}  # fmt: skip
+    out["gap_difference_mm"] = out["gap_flexion_mm"] - out["gap_extension_mm"]
+    return out
+
+
+def _inserts(thigh: Fit, shin: Fit, params: TotalParams) -> list[dict[str, Any]]:
+    """Every insert with the depth of tibial cut at which the stack fills the mean extension gap, best first."""
+    gap = _gaps(thigh, shin, params)["gap_extension_mm"]
+    found = []
+    for insert in sizes.INSERTS_MM if params.insert_mm is None else (params.insert_mm,):
+        stack = sizes.FEMORAL_MM + insert - sizes.DISH_MM + shin.params["stack_mm"]
+        deeper = stack - gap
+        found.append(
+            {"insert_mm": insert, "stack_mm": stack, "deeper_mm": deeper, "fits": abs(deeper) <= params.depth_reach_mm}
+        )
+    return sorted(found, key=lambda row: (not row["fits"], abs(row["deeper_mm"]), row["insert_mm"]))
+
+
+def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any]:
+    """A row as people read it."""
+    if not row["fits"]:
+        why = f"asks for a tibial cut {row['deeper_mm']:+.1f} mm deeper: too far"
+    elif row is best:
+        why = (
+            f"{row['insert_mm']:.0f} mm insert: fills the gaps, tibial cut {row['deeper_mm']:+.1f} mm off the one asked"
+        )
+    else:
+        why = f"fills the gaps with the tibial cut {row['deeper_mm']:+.1f} mm off the one asked"
+    shown = {key: round(float(row[key]), 3) for key in ("insert_mm", "stack_mm", "deeper_mm")}
+    return {"rank": rank, "size": f"{row['insert_mm']:.0f} mm insert", **shown, "score": round(-abs(row["deeper_mm"]), 3),
+            "why": why}  # fmt: skip
+
+
+def _alignment(case: Case, thigh: Fit, shin: Fit) -> dict[str, float]:
+    """Hip-knee-ankle angle after (180 straight, less is varus), before where head and ankle are seen, and how the tray is
+    turned against the epicondyles and against the femoral component."""
+    out = {"hka_after_deg": 180.0 + thigh.metrics["valgus_deg"] + shin.metrics["valgus_deg"]}
+    femur, tibia = case.anatomy[f"femur_{case.side}"], case.anatomy[f"tibia_{case.side}"]
+    sign = frames.handed(case.side)
+    if not thigh.metrics["axis_assumed"] and not shin.metrics["axis_assumed"]:
+        up = femur.at("head_center") - femur.at("intercondylar_notch")
+        shank = (tibia.at("medial_spine") + tibia.at("lateral_spine")) / 2 - tibia.at("ankle_center")
+        axes = np.array(thigh.params["bone_rotation"])
+        lean = [float(np.degrees(np.arctan2(way @ axes[:, 0], way @ axes[:, 2]))) for way in (up, shank)]
+        out["hka_before_deg"] = 180.0 - sign * (lean[1] - lean[0])
+    else:
+        # what the joint lines say when they lie on each other
+        out["hka_joint_lines_deg"] = 180.0 + thigh.metrics["native_valgus_deg"] + shin.metrics["native_valgus_deg"]
+    for name, line in (("epicondyles", _epicondyles(femur, sign)), ("femoral", thigh.pose.rotation[:, 0])):
+        if line is not None:
+            flat = line @ shin.pose.rotation
+            out[f"tray_external_to_{name}_deg"] = -sign * float(np.degrees(np.arctan2(flat[1], flat[0])))
+    return out
+
+
+def _epicondyles(femur: Any, sign: float) -> Any:
+    try:
+        return sign * (femur.at("lateral_epicondyle") - femur.at("medial_epicondyle"))
+    except AnatomyError:
+        return None
+
+
+def _patella(case: Case) -> dict[str, float]:
+    """The button for the patella that is seen, and the bone it leaves; nothing without one."""
+    mesh = case.bones.get(f"patella_{case.side}")
+    if mesh is None:
+        return {}
+    away = mesh.vertices - mesh.vertices.mean(axis=0)
+    axes = np.linalg.svd(away, full_matrices=False)[2]
+    spans = sorted(float(np.ptp(away @ way)) for way in axes)
+    out = {"patella_thickness_mm": spans[0], "patella_width_mm": spans[1]}
+    button = sizes.button(spans[1], spans[0])
+    return out if button is None else out | {"patella_button_mm": button.diameter_mm, "patella_button_thickness_mm":
+                                             button.thickness_mm, "patella_bone_left_mm": button.bone_left_mm}  # fmt: skip
+
+
+def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: TotalParams) -> tuple[Check, ...]:
+    """Gaps, alignment and insert of the whole."""
+    m = fit.metrics
+    most = max(abs(m["imbalance_extension_mm"]), abs(m["imbalance_flexion_mm"]))
+    mechanical = params.alignment != "kinematic"
+    rows = [
+        check("gap_difference_mm", abs(m["gap_difference_mm"]), "mm", "<=", GAP_TOLERANCE_MM, "flexion gap = extension gap"),
+        check("gap_imbalance_mm", most, "mm", "<=", GAP_TOLERANCE_MM,
+              "medial = lateral, else a release or another alignment", severity="flag"),
+        check("stack_to_gap_mm", abs(m["laxity_extension_mm"]), "mm", "<=", GAP_TOLERANCE_MM,
+              "components and insert fill the gap"),
+        check("insert_thinnest_mm", m["insert_thinnest_mm"], "mm", ">=", 6.0, "polyethylene >= 6-8 mm at the thinnest"),
+        check("hka_after_deg", abs(m["hka_after_deg"] - 180.0), "deg", "<=", 3.0 if mechanical else 5.0,
+              "HKA 180 +- 3 (mechanical), +- 5 (kinematic) (G-18)", severity="fail" if mechanical else "flag"),
+    ]  # fmt: skip
+    if not mechanical:
+        f, t = fit.parts["femoral"].metrics, fit.parts["tibial"].metrics
+        rows += [
+            check(
+                "ldfa_off_deg",
+                abs(f["ldfa_after_deg"] - 89.0),
+                "deg",
+                "<=",
+                4.0,
+                "restricted: LDFA 85-93",
+                severity="flag",
+            ),
+            check(
+                "mpta_off_deg",
+                abs(t["mpta_after_deg"] - 88.5),
+                "deg",
+                "<=",
+                3.5,
+                "restricted: MPTA 85-92",
+                severity="flag",
+            ),
+        ]
+    if "tray_external_to_epicondyles_deg" in m:
+        rows.append(check("tray_to_epicondyles_deg", abs(m["tray_external_to_epicondyles_deg"]), "deg", "<=", 8.4,
+                          "Akagi's line across the epicondyles: 0.0 +- 2.8, three sigma", severity="flag"))  # fmt: skip
+    return tuple(rows)
+
+
+IMPLANT = System(
+    name="knee_total",
+    summary="femoral component, tray and insert planned together: cuts, gaps, rotation",
+    region="knee",
+    needs=("femur_{side}", "tibia_{side}"),
+    also=("patella_{side}",),
+    Params=TotalParams,
+    parts={"femoral": knee_femoral.IMPLANT, "tibial": knee_tibial.IMPLANT},
+    plan=plan,
+    checks=checks,
+    phantom=knee,
+)
