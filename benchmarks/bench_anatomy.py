@@ -176,6 +176,8 @@ def _compare(
     marks = found.landmarks
     if "head_center" in marks:
         errors["head"].append(float(np.linalg.norm(marks["head_center"].at_mm - bone.points["head_center"])))
+        if errors["head"][-1] > 0.3:
+            say(True, f"{label}: head off by {errors['head'][-1]:.2f} mm")
     elif bone.part != "distal":
         wrong["missing"] += 1
         say(True, f"{label}: no head: {found.refused['head_center']}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
-from implantforge.geom.sections import loop_around
-from implantforge.stages.anatomy import identify
+from implantforge.stages.anatomy import identify, rings
 from implantforge.stages.anatomy.seen import Seen, near
 from implantforge.stages.anatomy.sphere import robust_sphere
 
@@ -99,20 +98,38 @@ def _shaft(seen: Seen) -> tuple[Array, Array, float]:
     up = seen.way(np.array([0.0, 0.0, 1.0]))
     along = (seen.mesh.vertices - seen.shape.mean(axis=0)) @ up
     low, high = along.min() + 4.0, along.max() - 4.0
-    middles, own = [], []
-    for share in np.linspace(0.25, 0.75, 21):
-        level = seen.match.to_patient(np.array([0.0, 0.0, top - share * length]))
-        near = _ring(bent, level, up, None)
-        if near is None:
-            continue
-        height = float((near - seen.shape.mean(axis=0)) @ up)
-        mine = _ring(seen.mesh, near, up, near) if low < height < high else None
-        middles.append(near if mine is None else mine)
-        own.append(mine is not None)
-    points = np.array(middles)
+    levels = np.zeros((21, 3))
+    levels[:, 2] = top - np.linspace(0.25, 0.75, 21) * length
+    middle = seen.shape.mean(axis=0)
+    expected = _rings(bent, _beside(bent, seen.match.to_patient(levels), up), up)
+    points = np.array([point for point in expected if point is not None])
+    height = (points - middle) @ up
+    there = (height > low) & (height < high)
+    own = np.zeros(len(points), bool)
+    for number, found in zip(np.flatnonzero(there), _rings(seen.mesh, points[there], up)):
+        if found is not None and np.linalg.norm(found - points[number]) <= 5.0:
+            points[number], own[number] = found, True
     at = points.mean(axis=0)
     way = np.linalg.svd(points - at)[2][0]
     return at, way * np.sign(way @ up), float(np.mean(own))
+
+
+def _rings(mesh: Mesh, at: Array, up: Array) -> list[Array | None]:
+    """Centroids of the section rings around points, where they are no larger than a shaft's."""
+    found = rings.around(mesh, at, up)
+    return [None if ring is None or not 60.0 < abs(ring.area_mm2) < 3500.0 else ring.centroid_mm for ring in found]
+
+
+def _beside(mesh: Mesh, at: Array, up: Array) -> Array:
+    """Points at the same heights in the middle of the mesh within 25 mm of each."""
+    out = at.copy()
+    height = mesh.vertices @ up
+    for number, point in enumerate(at):
+        band = np.abs(height - point @ up) < 25.0
+        if band.any():
+            away = (mesh.vertices[band] - point).mean(axis=0)
+            out[number] += away - (away @ up) * up
+    return out
 
 
 def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
@@ -135,22 +152,6 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
     weight = np.exp((height[own] - height[own].max()) / 0.25)
     found = weight @ cloud.points[own] / weight.sum()
     seen.add("lesser_trochanter", found, mark.sigma_mm, "furthest-from-shaft")
-
-
-def _ring(mesh: Mesh, at: Array, up: Array, near: Array | None) -> Array | None:
-    """Centroid of the section ring around a point, or of the biggest ring; None when none is closed or it is far off."""
-    if near is None:
-        height = (mesh.vertices - at) @ up
-        band = np.abs(height) < 25.0
-        if not band.any():
-            return None
-        at = at + (mesh.vertices[band] - at).mean(axis=0) - ((mesh.vertices[band] - at).mean(axis=0) @ up) * up
-    loop = loop_around(mesh, at, up)
-    if loop is None or not 60.0 < abs(loop.area_mm2) < 3500.0:
-        return None
-    if near is not None and np.linalg.norm(loop.centroid_mm - near) > 5.0:
-        return None
-    return loop.centroid_mm
 
 
 def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
@@ -202,15 +203,12 @@ def _subtrochanteric(seen: Seen, at: Array, up: Array) -> Pose | None:
     if small is None:
         return None
     size = min(seen.match.scale, 1.2)
-    rings = []
-    for below in np.linspace(-16.0, 50.0, 23) * size:
-        level = small - below * up
-        loop = loop_around(seen.mesh, level + (np.eye(3) - np.outer(up, up)) @ (at - level), up)
-        if loop is not None:
-            rings.append(loop.centroid_mm)
-    if len(rings) < 18:
+    levels = small - np.linspace(-16.0, 50.0, 23)[:, None] * size * up
+    levels = levels + (at - levels) @ (np.eye(3) - np.outer(up, up))
+    piece = near(seen.mesh, small, 95.0 * size)
+    points = np.array([ring.centroid_mm for ring in rings.around(piece, levels, up) if ring is not None])
+    if len(points) < 18:
         return None
-    points = np.array(rings)
     way = np.linalg.svd(points - points.mean(axis=0))[2][0]
     way = way * np.sign(way @ up)
     across = np.cross(way, seen.way(np.array([0.0, 1.0, 0.0])))
@@ -222,12 +220,12 @@ def _neck(mesh: Mesh, center: Array, radius: float, outward: Array) -> tuple[Arr
     """Middle of the neck's smallest sections, and of the section at its base where the area has grown by a quarter."""
     middle, base = None, None
     for _ in range(8):
-        rings = [loop for step in np.linspace(0.75, 1.9, 24)
-                 if (loop := loop_around(mesh, center - step * radius * outward, outward)) is not None]  # fmt: skip
-        if len(rings) < 4:
+        levels = center - np.linspace(0.75, 1.9, 24)[:, None] * radius * outward
+        found = [ring for ring in rings.around(mesh, levels, outward) if ring is not None]
+        if len(found) < 4:
             return None
-        area = np.array([abs(loop.area_mm2) for loop in rings])
-        points = np.array([loop.centroid_mm for loop in rings])
+        area = np.array([abs(ring.area_mm2) for ring in found])
+        points = np.array([ring.centroid_mm for ring in found])
         # a soft minimum: sections within a few percent of the smallest count, so that a new triangulation moves little
         weight = np.exp(-0.5 * ((area / area.min() - 1.0) / 0.04) ** 2)
         middle = weight @ points / weight.sum()
@@ -281,7 +279,7 @@ def _whole(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
     small = seen.at("lesser_trochanter")
     if small is not None:
         foot = at + ((small - at) @ shaft - 15.0 * seen.match.scale) * shaft
-        ring = loop_around(seen.mesh, foot, shaft)
+        ring = rings.around(seen.mesh, foot, shaft)[0]
         seen.add("shaft_below_trochanter", foot if ring is None else ring.centroid_mm, 1.0, "section-centroid")
         seen.measures["anteversion_deg"] = version(seen.landmarks["shaft_below_trochanter"].at_mm)
     else:
@@ -333,16 +331,12 @@ def _stem_frame(seen: Seen, head: Array, at: Array, up: Array) -> None:
         return
     piece = near(seen.mesh, head, 270.0 * size)
     for _ in range(4):
-        rings = []
-        for below in np.linspace(low, high, 24):
-            level = head - below * up
-            near_ = level + (np.eye(3) - np.outer(up, up)) @ (at - level)
-            loop = loop_around(piece, near_, up)
-            if loop is not None and 60.0 < abs(loop.area_mm2) < 2500.0:
-                rings.append(loop.centroid_mm)
-        if len(rings) < 8:
+        levels = head - np.linspace(low, high, 24)[:, None] * up
+        levels = levels + (at - levels) @ (np.eye(3) - np.outer(up, up))
+        found = [ring for ring in rings.around(piece, levels, up) if ring is not None]
+        points = np.array([ring.centroid_mm for ring in found if 60.0 < abs(ring.area_mm2) < 2500.0])
+        if len(points) < 8:
             return
-        points = np.array(rings)
         at = points.mean(axis=0)
         way = np.linalg.svd(points - at)[2][0]
         up = way * np.sign(way @ up)

@@ -154,9 +154,15 @@ def _rotation(w: Array) -> Array:
     return out
 
 
-def _step(match: Match, cloud: Cloud, shape: Array, normals: Array, tree: cKDTree, band: float, bend: int,
-          noise: float) -> Match:  # fmt: skip
-    """One Gauss-Newton step of distances to tangent planes."""
+Rows = tuple[Array, Array, Array, Array, Array]
+"""Of points y (m,3) in the model's frame: the unit vectors n (m,3) they are measured along, how the modes move the shape
+along n (m,k), the gaps (m,) and weights (m,)."""
+
+
+def _from_points(
+    match: Match, cloud: Cloud, shape: Array, normals: Array, tree: cKDTree, band: float, bend: int
+) -> Rows:
+    """Every point against the tangent plane of the shape's nearest vertex."""
     y = (cloud.points - match.shift) @ match.rotation / match.scale
     ny = cloud.normals @ match.rotation
     near = tree.query(y)[1]
@@ -164,28 +170,50 @@ def _step(match: Match, cloud: Cloud, shape: Array, normals: Array, tree: cKDTre
     gap = y - shape[near]
     residual = np.einsum("ij,ij->i", gap, n)
     agree = np.einsum("ij,ij->i", ny, n).clip(0, 1)
-    aside = np.maximum((gap**2).sum(axis=1), residual**2)
+    aside = np.maximum(np.einsum("ij,ij->i", gap, gap), residual**2)
     weight = agree**2 / (1.0 + aside / (band * band)) ** 2
-    columns = [np.cross(y, n), n, np.einsum("ij,ij->i", y, n)[:, None]]
-    if bend:
-        columns.append(-np.einsum("ij,kij->ik", n, match.atlas.modes[:bend][:, near]))
-    jacobian = np.concatenate(columns, axis=1)
-    prior = np.zeros(jacobian.shape[1])
+    # along the normal of each vertex first: many points share a vertex
+    along = np.einsum("ij,kij->ik", normals, match.atlas.modes[:bend])[near] if bend else np.zeros((len(y), 0))
+    return y, n, along, residual, weight
+
+
+def _from_shape(match: Match, cloud: Cloud, shape: Array, normals: Array, tree: cKDTree, band: float) -> Rows:
+    """Every vertex of the shape against the tangent plane of the nearest point (tree: of the cloud's points)."""
+    near = tree.query(match.scale * shape @ match.rotation.T + match.shift)[1]
+    y = (cloud.points[near] - match.shift) @ match.rotation / match.scale
+    ny = cloud.normals[near] @ match.rotation
+    gap = y - shape
+    agree = np.einsum("ij,ij->i", ny, normals).clip(0, 1)
+    n = ny + normals
+    n /= np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
+    residual = np.einsum("ij,ij->i", gap, n)
+    weight = match.atlas.area * agree**2 / (1.0 + np.einsum("ij,ij->i", gap, gap) / (band * band)) ** 2
+    return y, n, np.einsum("ij,kij->ik", n, match.atlas.modes), residual, weight
+
+
+def _solved(match: Match, rows: list[Rows], noise: float) -> Match:
+    """The match moved by weighted least squares of all rows; priors of a unit on each mode and of 0.2 on the logarithm of
+    size."""
+    bend = rows[0][2].shape[1]
+    prior, pull = np.ones(7 + bend), np.zeros(7 + bend)
     prior[:3], prior[3:6], prior[6] = 1e-2, 1e-3, 25.0
-    pull = np.zeros(len(prior))
-    pull[6] = prior[6] * -np.log(match.scale)
-    if bend:
-        prior[7:] = 1.0
-        pull[7:] = match.weights[:bend]
-    scale = len(y) / max(weight.sum(), 1.0) / noise**2
-    # samples near each other say the same thing: they count as a few hundred independent ones
-    scale *= min(1.0, 800.0 / len(y))
-    left = (jacobian * (weight * scale)[:, None]).T @ jacobian + np.diag(prior)
-    right = -(jacobian * (weight * scale)[:, None]).T @ residual - pull
-    # scale of y falls when the bone's own scale grows
-    right[6] = -(jacobian[:, 6] * weight * scale) @ residual + pull[6] * -1.0
-    delta = np.linalg.solve(left, right)
-    return _moved(match, delta, bend)
+    pull[6] = -prior[6] * np.log(match.scale)
+    pull[7:] = match.weights[:bend]
+    left, right = np.diag(prior), -pull
+    for y, n, along, residual, weight in rows:
+        jacobian = np.empty((len(y), 7 + bend))
+        for k in range(3):
+            one, two = (k + 1) % 3, (k + 2) % 3
+            jacobian[:, k] = y[:, one] * n[:, two] - y[:, two] * n[:, one]
+        jacobian[:, 3:6] = n
+        jacobian[:, 6] = np.einsum("ij,ij->i", y, n)
+        jacobian[:, 7:] = -along
+        # samples near each other say the same thing: they count as a few hundred independent ones
+        share = min(len(y), 800) / len(rows) / max(float(weight.sum()), 1e-9) / noise**2
+        heavy = (jacobian * (weight * share)[:, None]).T
+        left = left + heavy @ jacobian
+        right = right - heavy @ residual
+    return _moved(match, np.linalg.solve(left, right), bend)
 
 
 def _moved(match: Match, delta: Array, bend: int) -> Match:
@@ -204,7 +232,7 @@ def _moved(match: Match, delta: Array, bend: int) -> Match:
 def _rigid(match: Match, cloud: Cloud, steps: int, bands: tuple[float, float]) -> Match:
     atlas = match.atlas
     for band in np.geomspace(*bands, steps):
-        match = _step(match, cloud, atlas.mean, atlas.normals, atlas.tree, band, 0, 2.0)
+        match = _solved(match, [_from_points(match, cloud, atlas.mean, atlas.normals, atlas.tree, band, 0)], 2.0)
     return match
 
 
@@ -213,7 +241,7 @@ def _bent(match: Match, cloud: Cloud, steps: int, bands: tuple[float, float], be
     for band in np.geomspace(*bands, steps):
         shape = match.model_shape()
         normals, _ = vertex_normals(shape, match.atlas.faces)
-        match = _step(match, cloud, shape, normals, cKDTree(shape), band, bend, 1.0)
+        match = _solved(match, [_from_points(match, cloud, shape, normals, cKDTree(shape), band, bend)], 1.0)
     return match
 
 
@@ -261,8 +289,14 @@ def candidates(cloud: Cloud, names: tuple[str, ...], keep: int = 4) -> list[Matc
         rough: list[Match] = []
         for mirrored in (False,) if name == "sacrum" else (False, True):
             for start in _starts(atlas, clouds[mirrored], mirrored):
-                laid = _rigid(start, clouds[mirrored], 4, (20.0, 12.0))
+                laid = _rigid(start, clouds[mirrored], 2, (20.0, 17.0))
                 rough.append(judged(laid, clouds[mirrored], trees[mirrored]))
+        rough.sort(key=lambda match: match.score)
+        # half of the starts are upside down or back to front: they are dropped before they are finished
+        rough = [
+            _rigid(match, clouds[match.mirrored], 2, (14.0, 12.0)) for match in rough[: max(len(rough) // 2, 4 * keep)]
+        ]
+        rough = [judged(match, clouds[match.mirrored], trees[match.mirrored]) for match in rough]
         rough.sort(key=lambda match: match.score)
         for match in rough[: 3 * keep]:
             laid = _rigid(match, clouds[match.mirrored], 8, (10.0, 5.0))
@@ -294,18 +328,22 @@ def refined(match: Match, cloud: Cloud) -> Match:
     mine = cloud.mirrored() if match.mirrored else cloud
     tree = cKDTree(mine.points)
     match = _bent(match, mine.every(1500), 12, (3.0, 1.5), 99)
-    match = _rested(_bent(match, mine.every(3000), 12, (1.5, 1.5), 99), mine)
+    match = _rested(_bent(match, mine.every(3000), 4, (1.5, 1.5), 99), mine, tree)
     # judged before the warp: what follows any surface says nothing of which bone it is
     match = judged(match, mine.every(3000), tree)
     return _warped(match, mine) if match.covered > 0.5 else match
 
 
-def _rested(match: Match, cloud: Cloud) -> Match:
-    """Steps of all modes on all points until no weight moves by a hundredth of a standard deviation, 20 at most."""
-    for _ in range(20):
-        last = match.weights
-        match = _bent(match, cloud, 1, (1.5, 1.5), 99)
-        if float(np.abs(match.weights - last).max()) < 0.01:
+def _rested(match: Match, cloud: Cloud, tree: cKDTree) -> Match:
+    """Steps of all modes, points to the shape and the shape to points, until no weight moves by 0.005 standard deviations,
+    25 at most. The shape looks at all points: triangles matter less that way."""
+    part = cloud.every(20000)
+    for _ in range(25):
+        last, shape = match.weights, match.model_shape()
+        normals, _ = vertex_normals(shape, match.atlas.faces)
+        rows = _from_points(match, part, shape, normals, cKDTree(shape), 3.0, len(match.weights))
+        match = _solved(match, [rows, _from_shape(match, cloud, shape, normals, tree, 3.0)], 1.0)
+        if float(np.abs(match.weights - last).max()) < 0.005:
             break
     return match
 

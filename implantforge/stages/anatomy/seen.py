@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from implantforge.core import Array, Landmark, Mesh, Pose
 from implantforge.stages.anatomy import marks
@@ -102,7 +103,7 @@ class Seen:
         near = mine[((mine > low) & (mine < high)).all(axis=1)]
         if not len(near):
             return 0.0
-        gap = np.sqrt(((points[:, None] - near[None]) ** 2).sum(axis=2).min(axis=1))
+        gap = cKDTree(near).query(points)[0]
         return float((gap < 7.0 * max(self.match.scale, 0.5)).mean())
 
 

@@ -46,18 +46,21 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
 
 def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:
     """The sphere of a socket: of many starts along the way it opens (unit vector) the one that most surface follows within
-    about 0.8 mm. Its floor, 2 mm and more deeper, stays out. size 1 is a grown patient's."""
+    about 0.8 mm and that a head could fill: surface more than 1 mm inside it counts against it twice. Its floor, 2 mm and
+    more deeper, stays out. size 1 is a grown patient's."""
     close = np.linalg.norm(vertices - guess, axis=1) < 48.0 * size
     points, n, a = vertices[close], -normals[close], area[close]
     step = max(len(points) // 2500, 1)
-    best = Sphere(guess, 24.0 * size, float("inf"), 0.0)
+    best, most = Sphere(guess, 24.0 * size, float("inf"), 0.0), 0.0
     for along in (0.0, 4.0, 8.0):
         for radius in (20.5, 22.5, 24.5, 27.0):
             start = guess + along * size * opening
             found = _settled(points[::step], n[::step], a[::step], start, radius * size, (1.0, 0.7, 0.5, 0.4), 12)
             shift = float(np.linalg.norm(found.center_mm - guess))
-            if found.area_mm2 > best.area_mm2 and 15.0 * size < found.radius_mm < 34.0 * size and shift < 20.0 * size:
-                best = found
+            far = np.linalg.norm(points[::step] - found.center_mm, axis=1)
+            worth = found.area_mm2 - 2.0 * float(a[::step][far < found.radius_mm - 1.0].sum())
+            if worth > most and 15.0 * size < found.radius_mm < 34.0 * size and shift < 20.0 * size:
+                best, most = found, worth
     if not best.area_mm2:
         return best
     return _settled(points, n, a, best.center_mm, best.radius_mm, (0.4,))

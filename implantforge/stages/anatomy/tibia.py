@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
-from implantforge.geom.sections import loop_around
-from implantforge.stages.anatomy import identify
+from implantforge.stages.anatomy import identify, rings
 from implantforge.stages.anatomy.seen import Seen
 
 SIGMA_MM = {"tuberosity": 2.5, "medial_malleolus": 1.5, "medial_spine": 1.5, "lateral_spine": 1.5,
@@ -67,10 +67,10 @@ def _flat(seen: Seen, zone: Array) -> tuple[Array, Array, float]:
     """Centroid, upward normal and RMS of the surface within a few mm of where the joint surface is expected."""
     up = seen.way(np.array([0.0, 0.0, 1.0]))
     middle = zone.mean(axis=0)
-    cloud = seen.dense(middle, 8.0 + float(np.linalg.norm(zone - middle, axis=1).max()), 3000)
+    cloud = seen.dense(middle, 8.0 + float(np.linalg.norm(zone - middle, axis=1).max()), 20000)
     points = cloud.points
     across = np.eye(3) - np.outer(up, up)
-    gap = np.sqrt(((points[:, None] @ across - (zone @ across)[None]) ** 2).sum(axis=2).min(axis=1))
+    gap = cKDTree(zone @ across).query(points @ across)[0]
     height = np.abs((points - middle) @ up)
     weight = (
         ((6.0 - gap) / 5.0).clip(0, 1)
@@ -157,16 +157,15 @@ def _slopes(seen: Seen, normals: dict[str, Array], front: Array, up: Array) -> N
 def _shaft(seen: Seen, up: Array) -> Array | None:
     """Unit vector up the proximal shaft through its section middles; None when they are not all there."""
     size = min(seen.match.scale, 1.2)
-    top, rings = seen.landmarks["plateau_center"].at_mm, []
+    top, starts = seen.landmarks["plateau_center"].at_mm, []
     for below in np.linspace(50.0, 150.0, 11) * size:
-        level = top - below * up
-        near = seen.shape[np.abs((seen.shape - level) @ up) < 6.0]
-        loop = loop_around(seen.mesh, near.mean(axis=0), up) if len(near) else None
-        if loop is not None and 150.0 < abs(loop.area_mm2) < 2500.0:
-            rings.append(loop.centroid_mm)
-    if len(rings) < 9:
+        beside = seen.shape[np.abs((seen.shape - (top - below * up)) @ up) < 6.0]
+        if len(beside):
+            starts.append(beside.mean(axis=0))
+    found = [ring for ring in rings.around(seen.mesh, np.array(starts), up) if ring is not None]
+    points = np.array([ring.centroid_mm for ring in found if 150.0 < abs(ring.area_mm2) < 2500.0])
+    if len(points) < 9:
         return None
-    points = np.array(rings)
     way: Array = np.linalg.svd(points - points.mean(axis=0))[2][0]
     return way * np.sign(way @ up)
 
