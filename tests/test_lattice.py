@@ -57,7 +57,7 @@ def test_primitive_neck_and_throat_are_analytic() -> None:
     solved = lattice.solve(Lattice("primitive", "network", 1.0, porosity=0.7))
     y = np.linspace(0, np.arccos(-solved.level), 2001)
     z = np.arccos(np.clip(1 - solved.level - np.cos(y), -1, 1))
-    assert solved.wall_mm == pytest.approx(2 * np.hypot(y, z).min() / (2 * np.pi), rel=0.02)
+    assert solved.thin_mm == pytest.approx(2 * np.hypot(y, z).min() / (2 * np.pi), rel=0.02)
 
 
 def test_sheet_pore_of_primitive_is_analytic() -> None:
@@ -117,12 +117,12 @@ def test_block_has_the_asked_porosity_and_wall(form: str) -> None:
     solved = lattice.solve(asked)
     region = shapes.box((0.2, 0.1, 0.3), (5.3, 5.3, 5.3))
     metal = lattice.field(solved, region.bounds) & region
-    got = measure.certificate(metal, region, solved.wall_mm / 8, window_mm=3.8)
+    got = measure.certificate(metal, region, solved.thin_mm / 8, window_mm=3.8)
     assert measure.porosity(metal, region, 0.047) == pytest.approx(solved.porosity, abs=0.02)
     if form == "sheet":
         assert got["lattice_wall_um"] == pytest.approx(250, rel=0.1)
     else:
-        assert got["lattice_neck_um"] == pytest.approx(1e3 * solved.wall_mm, rel=0.1)
+        assert got["lattice_neck_um"] == pytest.approx(1e3 * solved.thin_mm, rel=0.1)
     assert got["lattice_pore_size_um"] == pytest.approx(1e3 * solved.pore_mm, rel=0.1)
     assert got["throat_um"] == pytest.approx(1e3 * solved.throat_mm, rel=0.1)
     assert got["open_void_pct"] > 99.9

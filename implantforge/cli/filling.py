@@ -21,7 +21,7 @@ _MM = click.FloatRange(0.0, min_open=True)
 @click.option("--form", type=click.Choice(("sheet", "network", "strut")), help="wall, skeleton or round struts  "
               "[default: sheet where there is one, else what there is]")  # fmt: skip
 @click.option("--cell-mm", type=_MM, default=2.0, show_default=True, help="edge of the unit cell")
-@click.option("--wall-mm", type=_MM, help="true wall, strut diameter or neck of a network")
+@click.option("--wall-mm", type=_MM, help="true wall or strut: median thickness of the metal")
 @click.option("--porosity", type=click.FloatRange(0.0, 1.0, True, True), help="open share, e.g. 0.7  [default: 0.7]")
 @click.option("--pore-mm", type=_MM, help="median pore (local thickness of the void)")
 @click.option("--modulus-gpa", type=_MM, help="Young's modulus of the lattice, mean over all directions, Ti-6Al-4V")

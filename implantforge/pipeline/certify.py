@@ -62,8 +62,8 @@ def certificate(design: Design, field: Field, solved: SolvedLattice, h_mm: float
     if not pores.any():
         raise GeometryError("certificate: the design has no porous region")
     region = design.porous - design.solid
-    seen = measure.certificate(field, region, solved.wall_mm / SAMPLES_PER_WALL)
-    # what a recipe's wall_mm means: the thickness of a sheet, the neck of a network
+    seen = measure.certificate(field, region, solved.thin_mm / SAMPLES_PER_WALL)
+    # what must be printable: the thickness of a sheet, the neck of a network
     wall_um = seen["lattice_neck_um" if solved.form == "network" else "lattice_wall_um"]
     return {
         "lattice_porosity_pct": 100.0 * float((void & pores).sum() / pores.sum()),
@@ -73,10 +73,10 @@ def certificate(design: Design, field: Field, solved: SolvedLattice, h_mm: float
         "lattice_wall_median_um": seen["lattice_wall_um"],
         "lattice_wall_p01_um": seen["lattice_wall_p01_um"],
         "lattice_open_void_pct": seen["open_void_pct"],
-        "lattice_wall_designed_um": 1000.0 * solved.wall_mm,
+        "lattice_wall_designed_um": 1000.0 * (solved.thin_mm if solved.form == "network" else solved.wall_mm),
         "lattice_pore_size_designed_um": 1000.0 * solved.pore_mm,
         "lattice_porosity_designed_pct": 100.0 * solved.porosity,
-        "lattice_samples_per_wall": solved.wall_mm / h_mm,
+        "lattice_samples_per_wall": solved.thin_mm / h_mm,
         "porous_volume_mm3": float(pores.sum()) * STEP_MM**3,
         "min_wall_mm": wall_um / 1000.0,
         "trapped_powder_mm3": trapped_mm3(void, outside, STEP_MM),

@@ -266,7 +266,8 @@ def _page(
                     "seed": asked.seed, "grades": [asdict(grade) for grade in asked.grades]},
         "asked": wanted,
         "designed": {"wall_mm": made.wall_mm, "wall_least_mm": coat.wall_span_mm[0], "wall_most_mm": coat.wall_span_mm[1],
-                     "porosity_pct": 100 * made.porosity, "pore_largest_mm": made.pore_mm, "throat_mm": made.throat_mm},
+                     "thinnest_mm": coat.thinnest_mm, "porosity_pct": 100 * made.porosity,
+                     "pore_largest_mm": made.pore_mm, "throat_mm": made.throat_mm},
         "got": got,
         "part_volume_mm3": metal_mm3,
         "shape_volume_mm3": body.volume_mm3,
@@ -299,9 +300,12 @@ def _remarks(page: Mapping[str, Any], options: Options) -> list[str]:
     if page["streamed"]:
         rows.append("written without being held: loose pieces at the border were not looked for")
     least = min(rule.min_wall_mm for rule in printability.RULES.values())
-    if page["designed"]["wall_least_mm"] < least:
+    thinnest, wall = page["designed"]["thinnest_mm"], page["designed"]["wall_least_mm"]
+    if thinnest < least:
+        rows.append(f"{thinnest:.3f} mm at its thinnest is less than {least:g} mm, what LPBF rules ask")
+    if page["lattice"]["form"] == "strut" and thinnest < 0.995 * wall:
         rows.append(
-            f"walls of {page['designed']['wall_least_mm']:.3f} mm are thinner than {least:g} mm, what LPBF rules ask"
+            f"struts are drawn {thinnest:.3f} mm thick, so that with their joints half of the metal is {wall:.3f} mm or less"
         )
     if options.skin_mm > 0 or page.get("closed_voids"):
         rows.append("closed off: powder cannot leave; open the skin or drill")
@@ -331,7 +335,7 @@ def _volumes(body: Mesh, coat: Coat) -> tuple[float, float, float]:
 def _measured(coat: Coat, asked: Lattice) -> dict[str, Any]:
     """Porosity, walls and pores of the metal as it is, in the densest window of the region: local thickness from distances
     finer than the samples; necks and throats on the samples themselves."""
-    wall, cell = coat.wall_span_mm[0], asked.cell_mm
+    wall, cell = min(coat.wall_span_mm[0], 2 * coat.thinnest_mm), asked.cell_mm
     window = min(3.0 * cell, 60.0)
     step = max(wall / 7.0, window / WINDOW_VOXELS)
     low, side = porosity._window(coat.region, window)
@@ -345,10 +349,11 @@ def _measured(coat: Coat, asked: Lattice) -> dict[str, Any]:
     sizes = {"wall_median_mm": "wall_median_um", "wall_p01_mm": "wall_p01_um", "pore_median_mm": "pore_median_um",
              "pore_largest_mm": "pore_largest_um"}  # fmt: skip
     made = {name: seen[key] / 1000 for name, key in sizes.items()}
-    own = coat.solved.form != "network" or coat.solved.kind in lattice.STOCHASTIC
+    if coat.solved.form == "network" and coat.solved.kind not in lattice.STOCHASTIC:
+        # a neck shows in whole cells alone: it is measured on the endless lattice
+        made["neck_mm"] = proving.neck_mm(coat.solved, 96)
     return {
-        # a network's neck shows in whole cells alone: it is measured on the endless lattice
-        "wall_mm": made["wall_median_mm"] if own else proving.neck_mm(coat.solved, 96),
+        "wall_mm": made["wall_median_mm"],
         **made,
         "porosity_pct": _inner(coat, cell),
         "throat_mm": rough["throat_um"] / 1000,

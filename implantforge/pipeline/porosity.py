@@ -26,7 +26,7 @@ def certified(design: Design, made: Field, solved: SolvedLattice, mesh: Mesh | N
     region = design.porous - design.solid
     try:
         low, side = _window(region, WINDOW_CELLS * solved.cell_mm)
-        step = max(side / WINDOW_SAMPLES, solved.wall_mm / SAMPLES_PER_WALL)
+        step = max(side / WINDOW_SAMPLES, solved.thin_mm / SAMPLES_PER_WALL)
         points, shape = _points(low, side, step)
         asked = region(points).astype(np.float32).reshape(shape)
         metal = made(points).astype(np.float32).reshape(shape)

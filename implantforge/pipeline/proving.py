@@ -19,28 +19,50 @@ MOST = {"wall": 190, "neck": 150, "pore": 110}  # samples along a cell or along 
 def sizes(solved: SolvedLattice) -> dict[str, float]:
     """wall_median_mm, pore_median_mm, neck_mm (largest sphere that passes through the solid, of networks) and porosity_pct,
     each at a step that it needs; measured to 0.3 steps of the walls and pores, 0.9 of the neck."""
-    cell = solved.cell_mm
-    endless = lattice.field(solved, np.array([[-SIDE * cell] * 3, [SIDE * cell] * 3]))
-    stochastic = solved.kind in lattice.STOCHASTIC
-    whole = cell * (STOCHASTIC_CELLS if stochastic else 1.0)
-    out = {"porosity_pct": 100 * _porosity(endless, 4 * cell if stochastic else cell)}
-    thick = solved.wall_mm if solved.form != "network" else min(1.6 * solved.wall_mm, 0.6 * cell)
-    step = max(thick / STEPS_A_WALL, 0.15 * cell / MOST["wall"])
-    out["wall_median_mm"] = _median(endless, min(whole, MOST["wall"] * step), step, 1, thick)
-    step = max(solved.pore_mm / STEPS_A_PORE, whole / MOST["pore"])
-    out["pore_median_mm"] = _median(endless, whole, step, -1, solved.pore_mm)
-    if solved.form == "network" and not stochastic:
+    share = _porosity(endless(solved), tile_mm(solved) if _stochastic(solved) else solved.cell_mm)
+    out = {"porosity_pct": 100 * share, "wall_median_mm": wall_mm(solved), "pore_median_mm": pore_mm(solved)}
+    if solved.form == "network" and not _stochastic(solved):
         out["neck_mm"] = neck_mm(solved)
     return out
+
+
+def endless(solved: SolvedLattice) -> Field:
+    """The lattice about the origin, far enough for any ruler here."""
+    return lattice.field(solved, np.array([[-SIDE * solved.cell_mm] * 3, [SIDE * solved.cell_mm] * 3]))
+
+
+def tile_mm(solved: SolvedLattice) -> float:
+    """After which it repeats."""
+    return solved.cell_mm * (STOCHASTIC_CELLS if _stochastic(solved) else 1.0)
+
+
+def _stochastic(solved: SolvedLattice) -> bool:
+    return solved.kind in lattice.STOCHASTIC
+
+
+def wall_mm(solved: SolvedLattice) -> float:
+    """Median local thickness of the metal."""
+    whole, step = tile_mm(solved), max(solved.wall_mm / STEPS_A_WALL, 0.15 * solved.cell_mm / MOST["wall"])
+    if solved.form == "network":  # of thick and thin places: the whole cell counts
+        step = max(solved.wall_mm / STEPS_A_PORE, whole / MOST["pore"])
+    elif solved.form == "strut":  # so do the joints of thick struts
+        step = min(step, solved.cell_mm / 96, whole / 120 if _stochastic(solved) else np.inf)
+    return _median(endless(solved), min(whole, MOST["wall"] * step), step, 1, 1.2 * solved.wall_mm)
+
+
+def pore_mm(solved: SolvedLattice) -> float:
+    """Median local thickness of the void; pores of several sizes need more steps than one size does."""
+    whole = tile_mm(solved)
+    step = max(solved.pore_mm / STEPS_A_PORE, whole / MOST["pore"])
+    return _median(endless(solved), whole, step, -1, solved.pore_mm)
 
 
 def neck_mm(solved: SolvedLattice, most: int = MOST["neck"]) -> float:
     """Largest sphere that passes through the solid of a network, at most `most` samples along a cell; 0.9 steps."""
     cell = solved.cell_mm
-    endless = lattice.field(solved, np.array([[-SIDE * cell] * 3, [SIDE * cell] * 3]))
-    count = min(round(cell * STEPS_A_NECK / solved.wall_mm), most)
+    count = min(round(cell * STEPS_A_NECK / solved.thin_mm), most)
     shape = np.ceil(count * np.array([1.0, 1.5, 1.5])).astype(int)
-    away = walls.distance(_samples(endless, np.zeros(3), cell / count, shape), cell / count, 1)
+    away = walls.distance(_samples(endless(solved), np.zeros(3), cell / count, shape), cell / count, 1)
     return float(passages.throats(away, 1)[0]) * cell / count
 
 

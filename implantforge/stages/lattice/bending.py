@@ -26,13 +26,13 @@ X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 
 def bent(solved: SolvedLattice, bounds: Array, chart: Chart, knots: Knots | None, widest_mm: float) -> Field:
-    """The lattice laid by the chart inside bounds (2,3) mm. knots are what the grade reads, where, and the wall_mm and
+    """The lattice laid by the chart inside bounds (2,3) mm. knots are what the grade reads, where, and the thin_mm and
     porosity there; widest_mm is the widest wall."""
     cell, sheet = solved.cell_mm, solved.form == "sheet"
     value = middle(solved, widest_mm / 2, bounds) if sheet else _level(solved, bounds)
     if knots is None:
         by, at = shapes.half_space((0, 0, 0), Z), np.array([0.0, 1.0])
-        goal = np.array([solved.wall_mm / 2 if sheet else solved.level] * 2)
+        goal = np.array([solved.thin_mm / 2 if sheet else solved.level] * 2)
     else:
         by, at = knots[0], knots[1]
         levels = [cut(solved.kind, solved.form, solved.seed, 1 - porosity) for porosity in knots[3]]

@@ -23,10 +23,10 @@ def fill(design: Design, solved: SolvedLattice, *, min_feature_mm: float = 0.0, 
     The lattice reaches overlap_mm into and along the core, so that struts root in metal; they end at the nominal
     envelope. Raises GeometryError when the lattice is thinner than min_feature_mm.
     """
-    if solved.wall_mm < min_feature_mm:
+    if solved.thin_mm < min_feature_mm:
         raise GeometryError(
-            f"lattice: {solved.kind} {solved.form} wall {solved.wall_mm:.3f} mm < printable {min_feature_mm:.3f} mm; "
-            "raise wall_mm or cell_mm, or lower the porosity"
+            f"lattice: {solved.kind} {solved.form} of {solved.thin_mm:.3f} mm at its thinnest < printable "
+            f"{min_feature_mm:.3f} mm; raise wall_mm or cell_mm, or lower the porosity"
         )
     solid, porous, envelope = design.solid, design.porous, design.envelope
     lattice = laid(design.lattice, porous, envelope).porous if _own(design.lattice) else field(solved, porous.bounds)

@@ -26,7 +26,7 @@ EDGE_MM = 0.1
 class Coat:
     """metal to be meshed; porous, the lattice in it alone; region that was to be filled; core that is solid (None when
     there is none); the struts one by one where there are any; the lattice at the middle of its grades; walls asked, least
-    and most."""
+    and most; the thinnest place of all."""
 
     metal: Field
     porous: Field
@@ -35,6 +35,7 @@ class Coat:
     net: Net | None
     solved: SolvedLattice
     wall_span_mm: tuple[float, float]
+    thinnest_mm: float
 
 
 def coat(
@@ -68,9 +69,9 @@ def coat(
     if selected is not None:
         region = replace(region, bounds=(shape & selected).bounds)
     laid = _laid(asked, region, (shape, deep), core, sources or {}, border if skin_mm <= 0 else "cut")
-    if laid.wall_span_mm[0] < min_feature_mm:
+    if laid.thinnest_mm < min_feature_mm:
         raise GeometryError(
-            f"lattice: {asked.kind} wall {laid.wall_span_mm[0]:.3f} mm < printable {min_feature_mm:.3f} mm; raise "
+            f"lattice: {asked.kind} of {laid.thinnest_mm:.3f} mm at its thinnest < printable {min_feature_mm:.3f} mm; raise "
             "wall_mm or cell_mm, or lower the porosity"
         )
     if laid.net is None:
@@ -126,24 +127,24 @@ def _laid(
     grade = [g for g in asked.grades if g.what != "cell_mm"]
     if len(grade) > 1:
         raise GeometryError("lattice: grade one of wall_mm or porosity, once")
-    knots, walls = None, np.full(2, solved.wall_mm)
+    knots, walls, thin = None, np.full(2, solved.wall_mm), np.full(2, solved.thin_mm)
     if grade:
-        at, walls, porosities = placing.walls(asked, grade[0])
-        knots = (placing.coordinate(grade[0], deep, sources), at, walls, porosities)
+        at, walls, thin, porosities = placing.walls(asked, grade[0])
+        knots = (placing.coordinate(grade[0], deep, sources), at, thin, porosities)
     elif any(g.what == "cell_mm" for g in asked.grades) and asked.wall_mm is None:
         raise GeometryError("lattice: with graded cells give wall_mm, or grade wall_mm or porosity too")
-    span = (float(walls.min()), float(walls.max()))
+    span, widest = (float(walls.min()), float(walls.max())), float(thin.max())
     if solved.form == "strut":
         net = _netted(solved, region, chart, knots)
         net = nets.bordered(net, shape, core, border)
         made = nets.field(net, solved.cell_mm)
-        return Coat(made, made, region, core, net, solved, span)
+        return Coat(made, made, region, core, net, solved, span, float(thin.min()))
     straight = chart.placement == "cartesian" and chart.phase is None
     if straight and (knots is None or solved.form == "sheet"):
-        made = _straight(solved, region.bounds, knots, span)
+        made = _straight(solved, region.bounds, knots, widest)
     else:
-        made = bent(solved, region.bounds, chart, knots, span[1])
-    return Coat(made, made, region, core, None, solved, span)
+        made = bent(solved, region.bounds, chart, knots, widest)
+    return Coat(made, made, region, core, None, solved, span, float(thin.min()))
 
 
 def laid(asked: Lattice, region: Field, envelope: Field) -> Coat:
@@ -152,11 +153,11 @@ def laid(asked: Lattice, region: Field, envelope: Field) -> Coat:
     return _laid(asked, region, (envelope, envelope), None, {}, "cut")
 
 
-def _straight(solved: SolvedLattice, bounds: Array, knots: Knots | None, span: tuple[float, float]) -> Field:
+def _straight(solved: SolvedLattice, bounds: Array, knots: Knots | None, widest_mm: float) -> Field:
     """Without bending; sheets may change their wall."""
     if knots is None:
         return field(solved, bounds)
-    base = middle(solved, span[1] / 2, bounds)
+    base = middle(solved, widest_mm / 2, bounds)
     form = Form("absolute", (), (base.form,)) if base.form else None
     sheet = Field(lambda p: np.abs(base.evaluate(p)), bounds, LATTICE_LIPSCHITZ, form=form)
     return sheet.plus(knots[0].ramp(knots[1], -knots[2] / 2))
@@ -172,7 +173,7 @@ def _netted(solved: SolvedLattice, region: Field, chart: Chart, knots: Knots | N
         half = np.pi * chart.radius_mm
         box[:, 1] = -half, half - 1e-6 * half
     net = nets.grown(solved, box, chart)
-    radius = np.full(len(net.joints), solved.wall_mm / 2)
+    radius = np.full(len(net.joints), solved.thin_mm / 2)
     if knots is not None:
         radius = np.interp(knots[0].evaluate(net.joints), knots[1], knots[2]) / 2
     net = Net(net.joints, radius, net.struts)

@@ -20,7 +20,7 @@ LATTICE_LIPSCHITZ = 1.3  # foot points of the Newton walk jump between sheets; t
 
 def field(solved: SolvedLattice, bounds: Array) -> Field:
     """The infinite lattice as a distance field inside bounds (2,3) mm, cut off a little off its surface."""
-    half = solved.wall_mm / 2
+    half = solved.thin_mm / 2
     if solved.form == "network":
         return middle(solved, 0.0, bounds)
     base = middle(solved, half, bounds)

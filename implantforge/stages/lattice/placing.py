@@ -211,8 +211,9 @@ def coordinate(grade: Grade, surface: Field, sources: Mapping[str, Field]) -> Fi
     raise GeometryError(f"lattice: cannot grade by {grade.by!r}; there are {', '.join(known)}")
 
 
-def walls(asked: Lattice, grade: Grade) -> tuple[Array, Array, Array]:
-    """Knots of the graded coordinate, wall_mm and porosity at each; GeometryError names the knot that cannot be made."""
+def walls(asked: Lattice, grade: Grade) -> tuple[Array, Array, Array, Array]:
+    """Knots of the graded coordinate, wall_mm, thin_mm and porosity at each; GeometryError names the knot that cannot be
+    made."""
     at, values = _knots(grade)
     fine = np.unique(np.concatenate([np.linspace(a, b, PARTS + 1) for a, b in pairwise(at)]))
     if grade.what == "wall_mm":
@@ -227,7 +228,7 @@ def walls(asked: Lattice, grade: Grade) -> tuple[Array, Array, Array]:
             made = solve(here)
         except GeometryError as error:
             raise GeometryError(f"{error} (graded by {grade.by}, at {place:g})") from error
-        found.append((made.wall_mm, made.porosity))
+        found.append((made.wall_mm, made.thin_mm, made.porosity))
     return (fine, *np.array(found).T)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -9,22 +10,26 @@ import numpy as np
 from scipy.optimize import brentq
 
 from implantforge.core import GeometryError, Lattice
-from implantforge.stages.lattice import spinodoid, struts
+from implantforge.stages.lattice import struts
 from implantforge.stages.lattice.families import DENSITY, FAMILIES, KINDS, forms
 from implantforge.stages.lattice.rooms import depths, median_thickness, passing
 
 ASKED = ("wall_mm", "porosity", "pore_mm")
-PORE_WITHIN = 0.03  # a median pore that is farther from the one asked is refused
-WALL_WITHIN = 0.05  # struts whose median local thickness is farther above the one asked are refused
-SLENDER = 0.2  # relative density up to which no joint takes over
+WITHIN = 0.03  # a median that is farther from the one asked is refused
+LEAP = 0.06  # and one that a hundredth and a half more or less of the volume would move by more
+# the median of struts and joints may lie above the strut as drawn by this much; where it does by more they are drawn thinner
+STRUT_WITHIN = 0.01
+SLENDER = 0.12  # relative density up to which no joint takes over
+SPREAD = 0.05  # medians that move more between 44 and 56 % of the volume are looked at on finer nodes
+FEW = 20  # nodes across the sphere of a median that is not looked at again on finer ones
 THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
 
 
 @dataclass(frozen=True)
 class SolvedLattice:
-    """A lattice with its numbers worked out. level cuts f (network); wall_mm is the sheet's thickness, the strut's
-    diameter or the network's neck, the largest sphere that passes through the solid (spinodoid: the median thickness);
-    pore_mm the largest sphere in the void, throat_mm the largest that passes.
+    """A lattice with its numbers worked out. level cuts f (network); wall_mm is the median local thickness of the metal,
+    thin_mm what it is where it is thinnest: the sheet, the strut as drawn, a network's neck (the largest sphere that passes
+    through the solid); pore_mm the largest sphere in the void, throat_mm the largest that passes.
     """
 
     kind: str
@@ -32,6 +37,7 @@ class SolvedLattice:
     cell_mm: float
     level: float
     wall_mm: float
+    thin_mm: float
     porosity: float
     pore_mm: float
     throat_mm: float
@@ -51,8 +57,8 @@ def form_of(lattice: Lattice) -> str:
 
 
 def solve(lattice: Lattice) -> SolvedLattice:
-    """Level, wall, porosity, pore and throat of a lattice given by cell and exactly one of wall_mm, porosity or pore_mm
-    (median local thickness of the void).
+    """Level, wall, porosity, pore and throat of a lattice given by cell and exactly one of wall_mm (median local thickness
+    of the metal), porosity or pore_mm (of the void).
 
     A graded lattice is solved at the middle of its grades. Raises GeometryError for unknown kinds, none or several
     given, and densities that fall apart or close up.
@@ -75,16 +81,19 @@ def solve(lattice: Lattice) -> SolvedLattice:
     low, high = DENSITY[lattice.kind, form]
     if not low <= density <= high:
         raise GeometryError(_refusal(lattice, form, density))
-    level, wall, pore, throat = _unit(lattice.kind, form, lattice.seed, round(density, 6))
-    if lattice.wall_mm is not None:
+    level, thin, pore, throat = _unit(lattice.kind, form, lattice.seed, round(density, 6))
+    if lattice.wall_mm is None:
+        wall = wall_median(lattice.kind, form, lattice.seed, round(density, 6))
+    else:
         wall = lattice.wall_mm / lattice.cell_mm
-        _slender(lattice, form, round(density, 4))
+        if form == "sheet" or (form == "strut" and abs(thin / wall - 1) < 1e-3):
+            thin = wall  # what is drawn is what was asked, to the last digit
     if throat <= THROAT:
         raise GeometryError(f"lattice: {lattice.kind} {form} of density {density:.3f} has closed pores (throat 0)")
-    wall_mm, pore_mm, throat_mm = (float(x * lattice.cell_mm) for x in (wall, pore, throat))
+    wall_mm, thin_mm, pore_mm, throat_mm = (float(x * lattice.cell_mm) for x in (wall, thin, pore, throat))
     return SolvedLattice(
-        lattice.kind, form, lattice.cell_mm, level, wall_mm, 1.0 - density, pore_mm, throat_mm, lattice.seed
-    )  # fmt: skip
+        lattice.kind, form, lattice.cell_mm, level, wall_mm, thin_mm, 1.0 - density, pore_mm, throat_mm, lattice.seed
+    )
 
 
 def middle_asked(asked: Lattice) -> Lattice:
@@ -104,25 +113,10 @@ def only(asked: Lattice, what: str, value: float) -> Lattice:
     return replace(asked, wall_mm=wall, porosity=porosity, pore_mm=None)
 
 
-def _slender(lattice: Lattice, form: str, density: float) -> None:
-    """GeometryError where struts of the width asked are shorter than their joints are thick, so that most of the metal is
-    thicker than asked."""
-    if form != "strut" or density < SLENDER:
-        return
-    thick = strut_median(lattice.kind, lattice.seed, density) * lattice.cell_mm
-    if thick > (1 + WALL_WITHIN) * float(lattice.wall_mm or 0):
-        raise GeometryError(
-            f"lattice: {lattice.kind} struts of {lattice.wall_mm:g} mm melt into their joints at cell {lattice.cell_mm:g} "
-            f"mm: half of the metal is thicker than {thick:.2f} mm; ask for thinner struts, larger cells, or for porosity "
-            f"{1 - density:.2f}"
-        )
-
-
 def _refusal(lattice: Lattice, form: str, density: float) -> str:
     """Why this density cannot be, and what can be had at this cell."""
     low, high = DENSITY[lattice.kind, form]
-    ends = [_unit(lattice.kind, form, lattice.seed, round(d, 6)) for d in (low, high)]
-    walls = [end[1] * lattice.cell_mm for end in ends]
+    walls = [wall_median(lattice.kind, form, lattice.seed, d) * lattice.cell_mm for d in (low, high)]
     why = "falls apart or is thinner than its sampling" if density < low else "closes its pores"
     span = f"porosity {1 - high:.2f}..{1 - low:.2f} or wall {walls[0]:.2f}..{walls[1]:.2f} mm"
     if lattice.pore_mm is not None:
@@ -145,54 +139,89 @@ def density_within(kind: str, form: str, seed: int, half: float) -> float:
 
 
 def _density_of_wall(kind: str, form: str, seed: int, wall: float) -> float:
-    """Relative density whose wall, strut or neck is `wall` cells; 0 or 1 when out of reach."""
-    if form != "network":
-        return density_within(kind, form, seed, wall / 2)
-    low, high = DENSITY[kind, form]
-    if wall < neck(kind, seed, low):
-        return 0.0
-    if wall > neck(kind, seed, high):
-        return 1.0
-    found, rough = 0.5 * (low + high), wall
-    for _ in range(3):
-        if (neck(kind, seed, low, False) - rough) * (neck(kind, seed, high, False) - rough) >= 0:
-            found = low if neck(kind, seed, low, False) >= rough else high
-        else:
-            found = float(
-                brentq(lambda d, goal=rough: neck(kind, seed, d, False) - goal, low, high, xtol=5e-4, rtol=1e-6)
-            )
-        seen = neck(kind, seed, found)
-        if abs(seen / wall - 1) < 0.005:
+    """Relative density whose metal has this median local thickness in cells; 0 or 1 when out of reach."""
+    if form == "network":
+        return _density_of(kind, form, seed, wall, "metal")
+    density = density_within(kind, form, seed, wall / 2)
+    if form == "sheet" or density < SLENDER:
+        return density
+    high = DENSITY[kind, form][1]
+    if wall >= wall_median(kind, form, seed, high):
+        return high if wall < wall_median(kind, form, seed, high) * (1 + 1e-9) else 1.0
+    thin = wall
+    for _ in range(8):
+        seen = wall_median(kind, form, seed, round(density_within(kind, form, seed, thin / 2), 6))
+        if abs(seen / wall - 1) < 1e-3:
             break
-        rough *= wall / seen  # what coarser nodes read of the neck that is meant
-    return found
+        thin = min(thin * wall / seen, wall)
+    return density_within(kind, form, seed, thin / 2)
 
 
 def _density_of_pore(kind: str, form: str, seed: int, pore: float) -> float:
     """Relative density whose void has this median local thickness in cells; 0 or 1 when out of reach."""
+    return _density_of(kind, form, seed, pore, "void")
+
+
+def _density_of(kind: str, form: str, seed: int, goal: float, what: str) -> float:
+    """Relative density at which the median local thickness of the metal or the void is `goal` cells; 0 or 1 when out of
+    reach. GeometryError where the median leaps over it: half of the volume lies in large spheres and half in small."""
+
+    def read(density: float, share: float = 50.0, fine: bool = False) -> float:
+        return median(kind, form, seed, round(density, 4), what, share, fine)
+
     low, high = DENSITY[kind, form]
-    if pore > pore_median(kind, form, seed, low):
-        return 0.0
-    if pore < pore_median(kind, form, seed, high):
+    rising = 1.0 if what == "metal" else -1.0
+    if rising * (goal - read(low)) < 0:
+        return 0.0 if what == "metal" else _beyond(goal, read(low), low)
+    if rising * (goal - read(high)) > 0:
         return 1.0
-    found = float(brentq(lambda d: pore_median(kind, form, seed, round(d, 4)) - pore, low, high, xtol=1e-3, rtol=1e-3))
-    # where half of the void lies in large pores and half in small ones, the median leaps from one to the other
-    sides = [pore_median(kind, form, seed, round(found, 4), share) for share in (44.0, 50.0, 56.0)]
-    if abs(sides[1] / pore - 1) > PORE_WITHIN or sides[2] > (1 + 4 * PORE_WITHIN) * sides[0]:
+    found = float(brentq(lambda d: read(d) - goal, low, high, xtol=1e-3, rtol=1e-3))
+    fine = _needs_fine(kind, form, seed, round(found, 4), what)
+    if fine:
+        found = _refined(lambda d: rising * (read(d, fine=True) / goal - 1), found, low, high)
+    near = [read(found, share, fine) for share in (48.5, 50.0, 51.5)]
+    if abs(near[1] / goal - 1) > WITHIN or max(abs(seen / goal - 1) for seen in near) > LEAP:
+        sizes = [read(found, share, fine) for share in (44.0, 56.0)]
+        name, noun = ("wall", "metal of several widths") if what == "metal" else ("pore", "pores of several sizes")
         raise GeometryError(
-            f"lattice: {kind} {form} has pores of several sizes and no median pore of {pore:.3f} cells; ask for less than "
-            f"{min(sides):.3f} or more than {max(sides):.3f} cells, or for a porosity"
+            f"lattice: {kind} {form} has {noun} and no median {name} of {goal:.3f} cells; ask for less than "
+            f"{min(sizes):.3f} or more than {max(sizes):.3f} cells, or for a porosity"
         )
     return found
 
 
+def _beyond(goal: float, most: float, low: float) -> float:
+    """The least density where the pore asked is the largest there is, else 0."""
+    return low if goal < most * (1 + 1e-9) else 0.0
+
+
+def _refined(wrong: Callable[[float], float], start: float, low: float, high: float) -> float:
+    """Where a slow, rising `wrong` is 0 to 1 %, from a start that is near it; the best of seven looks."""
+    seen = [(start, wrong(start))]
+    step = 0.04 * (high - low)
+    for _ in range(6):
+        at, value = seen[-1]
+        if abs(value) < 0.01:
+            break
+        under, over = [row for row in seen if row[1] < 0], [row for row in seen if row[1] >= 0]
+        if under and over:
+            (a, b), (c, d) = max(under), min(over)
+            new = a - b * (c - a) / (d - b)
+            new = min(max(new, a + 0.15 * (c - a)), c - 0.15 * (c - a)) if c > a else 0.5 * (a + c)
+        else:
+            new, step = at - np.sign(value) * step, 2 * step
+        new = float(min(max(new, low), high))
+        if new in [row[0] for row in seen]:
+            break
+        seen.append((new, wrong(new)))
+    return min(seen, key=lambda row: abs(row[1]))[0]
+
+
 @lru_cache(maxsize=256)
-def neck(kind: str, seed: int, density: float, fine: bool = True) -> float:
-    """What wall_mm means of a network, in cells; without fine, a quicker look."""
+def neck(kind: str, seed: int, density: float) -> float:
+    """Largest sphere that passes through the solid of a network, in cells."""
     level = cut(kind, "network", seed, density)
-    if kind == "spinodoid":
-        return spinodoid.strut(seed, level)
-    return float(FAMILIES[kind, "network"].maker.neck(kind, "network", seed, level, fine))
+    return float(FAMILIES[kind, "network"].maker.neck(kind, "network", seed, level))
 
 
 @lru_cache(maxsize=64)
@@ -202,9 +231,46 @@ def strut_median(kind: str, seed: int, density: float) -> float:
     return median_thickness(depths(away, cut(kind, "strut", seed, density)) / nodes, 1 / nodes)
 
 
+def wall_median(kind: str, form: str, seed: int, density: float) -> float:
+    """What wall_mm means, in cells: the sheet; the strut as drawn, or the median of struts and joints where that is
+    thicker by more than STRUT_WITHIN, less so much; the median of a network."""
+    if form == "network":
+        return median(kind, form, seed, round(density, 4), "metal")
+    drawn = 2 * cut(kind, form, seed, density)
+    if form == "sheet" or density < SLENDER:
+        return drawn
+    return max(drawn, strut_median(kind, seed, round(density, 4)) / (1 + STRUT_WITHIN))
+
+
+@lru_cache(maxsize=256)
+def median(
+    kind: str, form: str, seed: int, density: float, what: str = "void", share: float = 50.0, fine: bool = False
+) -> float:
+    """Median (or another percentile of the) local thickness of the void or of a network's metal, in cells."""
+    level = cut(kind, form, seed, density)
+    low, void, step = FAMILIES[kind, form].maker.sides(kind, form, seed, level if form == "network" else 0.0, fine)
+    if form == "network":
+        return median_thickness(low if what == "metal" else void, step, share)
+    room = np.maximum(low, void) if form == "sheet" else void
+    return median_thickness(room - level, step, share)
+
+
+def pore_median(kind: str, form: str, seed: int, density: float) -> float:
+    """Median local thickness of the void, in cells, on finer nodes where it needs them."""
+    return median(kind, form, seed, density, "void", 50.0, _needs_fine(kind, form, seed, density, "void"))
+
+
+def _needs_fine(kind: str, form: str, seed: int, density: float, what: str) -> bool:
+    """Whether spheres are of several sizes, or small for the usual nodes."""
+    level = cut(kind, form, seed, density) if form == "network" else 0.0
+    step = FAMILIES[kind, form].maker.sides(kind, form, seed, level)[2]
+    some, most = (median(kind, form, seed, density, what, share) for share in (44.0, 56.0))
+    return bool(some < FEW * step or most > (1 + SPREAD) * some)
+
+
 @lru_cache(maxsize=64)
 def _unit(kind: str, form: str, seed: int, density: float) -> tuple[float, float, float, float]:
-    """level, wall, pore and throat in cells."""
+    """level, the thinnest place, pore and throat in cells."""
     maker, level = FAMILIES[kind, form].maker, cut(kind, form, seed, density)
     if form == "network":
         void = maker.sides(kind, form, seed, level)[1]
@@ -220,14 +286,3 @@ def _labyrinths(kind: str, form: str, seed: int) -> tuple[float, float]:
     rooms = FAMILIES[kind, form].maker.sides(kind, form, seed, 0.0)[:2]
     there = [room for room in rooms if (room > 0).any()]
     return 2 * float(max(room.max() for room in there)), 2 * min(passing(room) for room in there)
-
-
-@lru_cache(maxsize=64)
-def pore_median(kind: str, form: str, seed: int, density: float, share: float = 50.0) -> float:
-    """Median (or another percentile of the) local thickness of the void, in cells."""
-    level = cut(kind, form, seed, density)
-    low, void, step = FAMILIES[kind, form].maker.sides(kind, form, seed, level if form == "network" else 0.0)
-    if form == "network":
-        return median_thickness(void, step, share)
-    room = np.maximum(low, void) if form == "sheet" else void
-    return median_thickness(room - level, step, share)

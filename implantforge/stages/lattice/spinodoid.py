@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array
-from implantforge.stages.lattice.rooms import depths, median_thickness, passing
+from implantforge.stages.lattice.rooms import depths, passing
 
 SIDE = 4  # cells along a tile: waves along it
-NODES = 32  # along a cell
+NODES, FINE = 32, 44  # along a cell
 SHELL = 0.4  # wave vectors are taken this near to SIDE
 FAR = 0.22  # cells; distances are cut off here
 LIMIT = 0.08  # cells beyond the surface or the sheet where distances are cut off
 
 
 @lru_cache(maxsize=4)
-def waves(seed: int) -> NDArray[np.float64]:
-    """f at the nodes of one tile, of mean 0 and variance 1."""
-    n = SIDE * NODES
+def waves(seed: int, nodes: int = NODES) -> NDArray[np.float64]:
+    """f at the nodes of one tile, this many along a cell, of mean 0 and variance 1."""
+    n = SIDE * nodes
     rng = np.random.default_rng(seed)
     span = np.arange(-SIDE - 1, SIDE + 2)
     k = np.stack(np.meshgrid(span, span, span, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -83,23 +83,18 @@ def _distance(seed: int, level: float, far: float = FAR) -> NDArray[np.float64]:
     return signed
 
 
-@lru_cache(maxsize=8)
-def sides(kind: str, form: str, seed: int, level: float) -> tuple[NDArray, NDArray, float]:
+@lru_cache(maxsize=6)
+def sides(kind: str, form: str, seed: int, level: float, fine: bool = False) -> tuple[NDArray, NDArray, float]:
     """Depth (cells) in {f < level} and in {f > level}, each negative in the other, at the nodes of a tile, and their
     step."""
-    low = depths(waves(seed), level) / NODES
-    return low, -low, 1.0 / NODES
+    nodes = FINE if fine else NODES
+    low = depths(waves(seed, nodes), level) / nodes
+    return low, -low, 1.0 / nodes
 
 
 def neck(kind: str, form: str, seed: int, level: float) -> float:
     """Largest sphere that passes through {f < level} of the tile."""
     return 2 * passing(sides(kind, form, seed, level)[0])
-
-
-def strut(seed: int, level: float) -> float:
-    """Median local thickness (cells) of {f < level}."""
-    solid, _, step = sides("spinodoid", "network", seed, level)
-    return median_thickness(solid, step)
 
 
 def table(kind: str, form: str, seed: int, level: float, reach: float) -> NDArray[np.float32]:

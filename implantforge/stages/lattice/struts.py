@@ -173,8 +173,10 @@ def shares(kind: str, form: str, seed: int) -> Array:
     return np.sort(grid, axis=None)
 
 
-def sides(kind: str, form: str, seed: int, level: float) -> tuple[NDArray, NDArray, float]:
-    """No metal, and the depth in the void round struts of no thickness, at every second node of a tile; its step."""
+def sides(kind: str, form: str, seed: int, level: float, fine: bool = False) -> tuple[NDArray, NDArray, float]:
+    """No metal, and the depth in the void round struts of no thickness, at every second node of a tile (fine: every); its
+    step."""
     _, _, nodes = STRUTS[kind]
-    depth = table(kind, seed)[:-1:2, :-1:2, :-1:2].astype(np.float64)
-    return -depth, depth, 2.0 / nodes
+    every = 1 if fine else 2
+    depth = table(kind, seed)[:-1:every, :-1:every, :-1:every].astype(np.float64)
+    return -depth, depth, every / nodes

@@ -37,10 +37,10 @@ def shares(kind: str, form: str, seed: int) -> Array:
     return np.sort(np.abs(out))
 
 
-def sides(kind: str, form: str, seed: int, level: float) -> tuple[NDArray, NDArray, float]:
+def sides(kind: str, form: str, seed: int, level: float, fine: bool = False) -> tuple[NDArray, NDArray, float]:
     """Depth (cells) in {f < level} and in {f > level}, each negative in the other, at the nodes of a cell, and their
     step."""
-    low = _depths(kind, level, PROBE[SURFACES.index(kind)])
+    low = _depths(kind, level, FINEST if fine else PROBE[SURFACES.index(kind)])
     return low, -low, 1.0 / len(low)
 
 
@@ -51,11 +51,11 @@ def _depths(kind: str, level: float, nodes: int) -> NDArray:
     return depths(f.reshape((nodes,) * 3), level) / nodes
 
 
-def neck(kind: str, form: str, seed: int, level: float, fine: bool = True) -> float:
-    """Largest sphere that passes through {f < level}; with fine, thin ones are looked at on finer nodes."""
+def neck(kind: str, form: str, seed: int, level: float) -> float:
+    """Largest sphere that passes through {f < level}; thin ones are looked at on finer nodes."""
     nodes = PROBE[SURFACES.index(kind)]
     found = 2 * passing(_depths(kind, level, nodes))
-    if fine and found * nodes < NODES_A_NECK:
+    if found * nodes < NODES_A_NECK:
         found = 2 * passing(_depths(kind, level, FINEST))
     return found
 
