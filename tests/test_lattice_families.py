@@ -330,7 +330,7 @@ def test_thick_struts_are_drawn_thinner_for_their_joints(wall: float) -> None:
     """Half of the metal of Kelvin struts is joints: the median of both is what was asked, the strut is less."""
     solved = lattice.solve(Lattice("kelvin", "strut", 1.0, wall_mm=wall))
     assert solved.wall_mm == wall and 0.85 * wall < solved.thin_mm < 0.998 * wall
-    assert proving.wall_mm(solved) == pytest.approx(wall, rel=0.03)
+    assert proving.wall_mm(solved) == pytest.approx(wall, rel=0.05)
     slender = lattice.solve(Lattice("kelvin", "strut", 1.0, wall_mm=0.12))
     assert slender.thin_mm == 0.12
 

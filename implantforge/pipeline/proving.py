@@ -12,7 +12,7 @@ from implantforge.stages.porous import passages, walls
 
 SIDE = 4.0  # cells of a field that are asked for
 STOCHASTIC_CELLS = 4.0
-STEPS_A_WALL, STEPS_A_NECK, STEPS_A_PORE = 9.0, 40.0, 14.0
+STEPS_A_WALL, STEPS_A_NECK, STEPS_A_PORE = 9.0, 40.0, 22.0
 MOST = {"wall": 190, "neck": 150, "pore": 110}  # samples along a cell or along a box
 
 

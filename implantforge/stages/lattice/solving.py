@@ -17,8 +17,6 @@ from implantforge.stages.lattice.rooms import depths, median_thickness, passing
 ASKED = ("wall_mm", "porosity", "pore_mm")
 WITHIN = 0.03  # a median that is farther from the one asked is refused
 LEAP = 0.06  # and one that a hundredth and a half more or less of the volume would move by more
-# the median of struts and joints may lie above the strut as drawn by this much; where it does by more they are drawn thinner
-STRUT_WITHIN = 0.01
 SLENDER = 0.12  # relative density up to which no joint takes over
 SPREAD = 0.05  # medians that move more between 44 and 56 % of the volume are looked at on finer nodes
 FEW = 20  # nodes across the sphere of a median that is not looked at again on finer ones
@@ -233,13 +231,13 @@ def strut_median(kind: str, seed: int, density: float) -> float:
 
 def wall_median(kind: str, form: str, seed: int, density: float) -> float:
     """What wall_mm means, in cells: the sheet; the strut as drawn, or the median of struts and joints where that is
-    thicker by more than STRUT_WITHIN, less so much; the median of a network."""
+    thicker; the median of a network."""
     if form == "network":
         return median(kind, form, seed, round(density, 4), "metal")
     drawn = 2 * cut(kind, form, seed, density)
     if form == "sheet" or density < SLENDER:
         return drawn
-    return max(drawn, strut_median(kind, seed, round(density, 4)) / (1 + STRUT_WITHIN))
+    return max(drawn, strut_median(kind, seed, round(density, 4)))
 
 
 @lru_cache(maxsize=256)
