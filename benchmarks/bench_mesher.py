@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from implantforge.core import Lattice
 from implantforge.geom import meshing, program, shapes
 from implantforge.kernels import files, flying, polygonise, rows
+from implantforge.kernels.jit import shared
 from implantforge.kernels.mc_table import case_table, edge_corners
 from implantforge.stages import lattice
 
@@ -54,34 +55,42 @@ class Mesher(_Kernel):
         self.place = (self.blocks.origin_mm, 0.1)
         points = reference_mesher.block_points(self.blocks.coords, 16, *self.place)
         self.points = points[:, :16, :16, :16].reshape(-1, 3)
-        self.bits, self.values = meshing._signs(self.body.evaluate, self.plan, self.blocks)
+        self.bits, self.held = meshing._signs(self.body.evaluate, self.plan, self.blocks)
+        self.values = self.near_of(self.held)
         self.tri_count, self.table = case_table()
         self.words, counts = np.empty((*self.bits.shape, 4), np.uint16), np.empty((len(self.bits), 2), np.int64)
-        flying.count(self.bits, *self.at, self.tri_count, self.words, counts)
+        flying.count(0, len(self.bits), self.bits, *self.at, meshing._places(), self.words, counts)
         self.starts = tuple(np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
         n = int(self.starts[0][-1])
         self.axis, self.low = np.empty(n, np.uint8), np.empty((n, 3))
-        flying.edges(
-            self.blocks.coords, self.words, 0, len(self.bits), self.starts[0], *self.place, self.axis, self.low
-        )
+        given = (self.blocks.coords, self.words, 0, self.starts[0], *self.place)
+        flying.edges(0, len(self.bits), *given, self.axis, self.low)
         self.t = np.random.default_rng(6).uniform(0.1, 0.9, n)
         self.samples = self.plan.evaluate(points.reshape(-1, 3)).astype(np.float32).reshape(-1, 17, 17, 17)
+
+    def near_of(self, held: NDArray) -> NDArray:
+        """Samples of the blocks, from what holds them."""
+        return held[: self.bits.size * 16].reshape(-1, 16, 16, 16)
+
+    def blockwise(self, kernel: Any, *given: Any) -> None:
+        """A kernel over all blocks, as the mesher shares it out."""
+        shared(kernel, len(self.bits), meshing.SOME, *given)
 
     def ranges(self) -> tuple[Work, Work]:
         return lambda: self.body.evaluate(self.points), lambda: self.plan.evaluate(self.points)
 
     def near(self) -> tuple[Work, Work]:
         return (lambda: reference_mesher.near_values(self.body.evaluate(self.points), 0.1).reshape(self.values.shape),
-                lambda: meshing._signs(self.body.evaluate, self.plan, self.blocks)[1])  # fmt: skip
+                lambda: self.near_of(meshing._signs(self.body.evaluate, self.plan, self.blocks)[1]))  # fmt: skip
 
     def pack_signs(self) -> tuple[Work, Work]:
-        return (lambda: reference_mesher.pack_signs(self.values),
-                lambda: filled(flying.pack_signs, self.bits.shape, self.values, dtype=np.uint16))  # fmt: skip
+        given = (self.blockwise, self.bits.shape, flying.pack_signs, self.values)
+        return lambda: reference_mesher.pack_signs(self.values), lambda: filled(*given, dtype=np.uint16)
 
     def count(self) -> tuple[Work, Work]:
         def kernel() -> NDArray:
             words, counts = np.empty_like(self.words), np.empty((len(self.words), 2), np.int64)
-            flying.count(self.bits, *self.at, self.tri_count, words, counts)
+            self.blockwise(flying.count, self.bits, *self.at, meshing._places(), words, counts)
             return counts
 
         return lambda: reference_mesher.count_surface(self.samples, self.tri_count)[1], kernel
@@ -89,7 +98,8 @@ class Mesher(_Kernel):
     def edges(self) -> tuple[Work, Work]:
         def kernel() -> NDArray:
             axis, low = np.empty_like(self.axis), np.empty_like(self.low)
-            flying.edges(self.blocks.coords, self.words, 0, len(self.bits), self.starts[0], *self.place, axis, low)
+            given = (self.blocks.coords, self.words, 0, self.starts[0], *self.place)
+            self.blockwise(flying.edges, *given, axis, low)
             return low[np.lexsort((*np.rint(low / 0.05).T, axis))]
 
         def plain() -> NDArray:
@@ -99,8 +109,8 @@ class Mesher(_Kernel):
         return plain, kernel
 
     def faces(self) -> tuple[Work, Work]:
-        given = (self.bits, self.words, *self.at, meshing._tables(), *self.starts, 0, len(self.bits))
-        shape = (int(self.starts[1][-1]), 3)
+        given = (self.bits, self.words.reshape(-1), *self.at, meshing._places(), 16, *self.starts, 0)
+        shape = int(self.starts[1][-1]) * 3
         full = (self.tri_count, self.table, edge_corners())
 
         def plain() -> NDArray:
@@ -110,16 +120,17 @@ class Mesher(_Kernel):
             renumber[theirs] = mine
             return renumber[reference_mesher.block_faces(*self.at, self.samples, full)]
 
-        return plain, lambda: filled(flying.faces, shape, *given, dtype=np.int32)
+        return plain, lambda: filled(self.blockwise, shape, flying.faces, *given, dtype=np.int32).reshape(-1, 3)
 
     def vertices(self) -> tuple[Work, Work]:
-        place = (*self.place, 0.01, np.zeros(3, np.float32))
-        given = (*self.plan.arrays, *self.at, self.values, self.words, self.starts[0], place, 0, len(self.bits))
+        place = (*self.place, 0.01, np.zeros(3, np.float32), np.array([-99.0] * 3 + [99.0] * 3, np.float32))
+        given = (*self.plan.arrays, *self.at, self.held, self.words.reshape(-1), self.starts[0], place, 0)
+        beyond = np.empty(len(self.bits), np.bool_)
 
         def plain() -> NDArray:
             return meshing._placed(self.plan.evaluate, self.blocks, self.words, 0, len(self.bits), self.starts[0])
 
-        return plain, lambda: filled(rows.vertices, self.low.shape, *given, dtype=np.float32)
+        return plain, lambda: filled(self.blockwise, self.low.shape, rows.vertices, *given, beyond, dtype=np.float32)
 
     def stl_rows(self) -> tuple[Work, Work]:
         points, faces = meshing.triangles(self.body, 0.1)

@@ -13,6 +13,7 @@ from implantforge.geom import measure, meshing, program, shapes
 from implantforge.geom.inside import inside
 from implantforge.kernels import flying, nearest, rows, scan, thickness, topology
 from implantforge.kernels import polygonise as blocks_of
+from implantforge.kernels.jit import shared
 from implantforge.kernels.loft import loft_distance
 from implantforge.kernels.mc_table import case_table, edge_corners
 from implantforge.kernels.tpms import tpms_distance, tpms_level
@@ -168,8 +169,10 @@ def signed_blocks() -> tuple[meshing._Blocks, program.Program, NDArray[np.float6
     plan = program.program(body.form)
     blocks = meshing._active(body, body.evaluate, plan, body.bounds, 0.4)
     values = body.evaluate(reference_mesher.block_points(blocks.coords, 16, blocks.origin_mm, 0.4).reshape(-1, 3))
-    bits, near = meshing._signs(body.evaluate, plan, blocks)
-    assert near is not None and (bits == reference_mesher.pack_signs(near)).all()
+    bits, held = meshing._signs(body.evaluate, plan, blocks)
+    assert held is not None
+    near = held[: bits.size * 16].reshape(-1, 16, 16, 16)
+    assert (bits == reference_mesher.pack_signs(near)).all()
     return blocks, plan, values.reshape(-1, 17, 17, 17), near
 
 
@@ -182,24 +185,24 @@ def test_near_and_sign_twins() -> None:
     assert (np.abs(near.astype(int) - want)[close] <= 2).all()
     assert (np.sign(near) == np.sign(want)).all()
     bits = np.empty(near.shape[:3], np.uint16)
-    flying.pack_signs(near, bits)
+    flying.pack_signs(0, len(bits), near, bits)
     assert (bits == reference_mesher.pack_signs(near)).all()
 
 
 def test_surface_twins() -> None:
     blocks, plan, values, near = signed_blocks()
     bits, words = np.empty(near.shape[:3], np.uint16), np.empty((*near.shape[:3], 4), np.uint16)
-    flying.pack_signs(near, bits)
+    flying.pack_signs(0, len(bits), near, bits)
     tri_count, table = case_table()
     counts = np.empty((len(bits), 2), np.int64)
-    flying.count(bits, blocks.coords, blocks.lookup, tri_count, words, counts)
+    flying.count(0, len(bits), bits, blocks.coords, blocks.lookup, meshing._places(), words, counts)
     float_values = values.astype(np.float32)
     assert (counts == reference_mesher.count_surface(float_values, tri_count)[1]).all()
     vertices, triangles = (np.concatenate([[0], np.cumsum(c)]) for c in counts.T)
     assert (words[..., 3] == reference_mesher.rows_before(words)).all()
     axis, low = np.empty(vertices[-1], np.uint8), np.empty((vertices[-1], 3))
     at = (blocks.origin_mm, blocks.h_mm)
-    flying.edges(blocks.coords, words, 0, len(bits), vertices, *at, axis, low)
+    flying.edges(0, len(bits), blocks.coords, words, 0, vertices, *at, axis, low)
     want_axis, want_ends, want_low = reference_mesher.edge_vertices(blocks.coords, float_values, *at)
     mine, theirs = (np.lexsort((*np.rint(p / 0.1).T, a)) for p, a in ((low, axis), (want_low, want_axis)))
     assert (axis[mine] == want_axis[theirs]).all()
@@ -207,12 +210,24 @@ def test_surface_twins() -> None:
     renumber = np.empty(len(mine), np.int64)
     renumber[theirs] = mine
     faces = np.empty((triangles[-1], 3), np.int32)
-    flying.faces(bits, words, blocks.coords, blocks.lookup, meshing._tables(), vertices, triangles, 0, len(bits), faces)
+    given = (bits, words.reshape(-1), blocks.coords, blocks.lookup, meshing._places(), 16, vertices, triangles)
+    for first in range(0, len(bits), 5):  # in any runs, and nothing is written beyond a run
+        last = min(first + 5, len(bits))
+        part = np.full((triangles[last] - triangles[first] + 9) * 3, -7, np.int32)
+        flying.faces(first, last, *given, first, part)
+        assert (part[-27:] == -7).all()
+        faces[triangles[first] : triangles[last]] = part[:-27].reshape(-1, 3)
     tables = (tri_count, table, edge_corners())
     assert (faces == renumber[reference_mesher.block_faces(blocks.coords, blocks.lookup, float_values, tables)]).all()
-    out, place = np.empty((vertices[-1], 3), np.float32), (*at, 0.01, np.zeros(3, np.float32))
-    given = (*plan.arrays, blocks.coords, blocks.lookup, near, words, vertices, place, 0, len(bits))
-    rows.vertices(*given, out)
+    out, limits = np.empty((vertices[-1], 3), np.float32), np.array([-9.0, -9, -9, 9, 9, 9], np.float32)
+    held = np.concatenate([near.reshape(-1), np.full(4096, 32767, np.int16)])
+    looked = (*plan.arrays, blocks.coords, blocks.lookup, held, words.reshape(-1), vertices)
+    beyond = np.empty(len(bits), np.bool_)
+    rows.vertices(0, len(bits), *looked, (*at, 0.01, np.zeros(3, np.float32), limits), 0, beyond, out)
+    assert not beyond.any()
+    limits[3] = 2.0
+    rows.vertices(0, len(bits), *looked, (*at, 0.01, np.zeros(3, np.float32), limits), 0, beyond, out)
+    assert (beyond == (np.maximum.reduceat(out[:, 0], vertices[:-1]) > 2.0)).all()
     t = want_ends[:, 0] / (want_ends[:, 0] - want_ends[:, 1])
     linear = reference_mesher.edge_points(want_low, want_axis, 0.4, t)
     assert np.abs(plan.evaluate(out)).max() < 0.011 * 0.4
@@ -252,6 +267,23 @@ def test_programs_agree_with_their_fields() -> None:
         around = plan.evaluate((p[:200] + step).reshape(-1, 3)).reshape(50, 200)
         assert (around >= bounds[:, 0] - 1e-5).all()
         assert (around <= bounds[:, 1] + 1e-5).all()
+
+
+def test_shared_work_is_done_once_and_its_errors_are_raised() -> None:
+    done = np.zeros(10_000, np.int64)
+
+    def work(first: int, last: int, step: int) -> None:
+        assert last - first >= 16
+        done[first:last] += step
+
+    shared(work, len(done), 16, 3)
+    assert (done == 3).all()
+
+    def broken(first: int, last: int) -> None:
+        raise ValueError(f"run {first} to {last}")
+
+    with pytest.raises(ValueError, match="run"):
+        shared(broken, 1000, 16)
 
 
 @pytest.mark.parametrize("halve", [False, True])

@@ -14,6 +14,7 @@ from implantforge.core import Array, Field, GeometryError, Mesh
 from implantforge.geom.program import Program, program
 from implantforge.kernels import flying, rows
 from implantforge.kernels import polygonise as roots
+from implantforge.kernels.jit import shared
 from implantforge.kernels.mc_table import case_table, edge_corners
 
 Progress = Callable[[float], None]
@@ -24,7 +25,8 @@ COARSE = 4  # blocks along a coarse block of the first look
 RUN = 1 << 22  # vertices between two reports of progress
 BATCH = 1 << 19  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
-CHECKED = 1 << 14  # vertices whose bounds are looked at together
+SOME = 16  # blocks that a thread takes at least
+ROOM = 10240  # samples kept for each block: its faces take their place, and pages that are not used are never touched
 ROOT_STEPS = 6
 ROOT_TOLERANCE = 5e-3  # in units of h, before the last step; most edges of a smooth field meet it at the second look
 OUTSIDE, INSIDE = -1, -2  # what the block map says where no surface runs
@@ -65,8 +67,8 @@ def triangles(
             vertices[found.offsets[0][first] : found.offsets[0][last]] = found.vertices(first, last)
             if progress:
                 progress(0.2 + 0.7 * last / len(found.bits))
-    found.values = None  # before the triangles are made: the output is then all that is held
-    faces = found.faces(0, len(found.bits))
+    # the triangles take the place of the samples: the output is all that is held, and all memory that is touched
+    faces = found.faces(0, len(found.bits), None if found.values is None else found.values.view(np.int32))
     if progress:
         progress(1.0)
     return vertices, faces
@@ -101,7 +103,8 @@ class Surface:
         self.look, self.plan, self.box, self.blocks, self.bits, self.values = look, plan, box, blocks, bits, values
         self.words = np.empty((*bits.shape, 4), np.uint16)
         counts = np.empty((len(bits), 2), np.int64)
-        flying.count(bits, blocks.coords, blocks.lookup, _tables()[0], self.words, counts)
+        at = (bits, blocks.coords, blocks.lookup, _places())
+        shared(flying.count, len(bits), SOME, *at, self.words, counts)
         self.offsets = np.array([_offsets(counts[:, 0]), _offsets(counts[:, 1])])
         self.vertex_count, self.face_count = (int(n) for n in self.offsets[:, -1])
         if not self.face_count:
@@ -110,8 +113,6 @@ class Surface:
             )
         if self.vertex_count >= 2**31:
             raise GeometryError(f"polygonise: {self.vertex_count} vertices are more than a mesh can number; raise h")
-        low = blocks.origin_mm + blocks.h_mm * CELLS * blocks.coords
-        self.edge = ((low < box[0]) | (low + blocks.h_mm * CELLS > box[1])).any(axis=1)
         cuts = np.flatnonzero(np.diff(blocks.coords[:, 0], prepend=-1, append=-1))
         self.layers = [(int(a), int(b)) for a, b in itertools.pairwise(cuts)]
 
@@ -119,41 +120,39 @@ class Surface:
         """Vertices (n,3) mm of blocks first..last. GeometryError when one leaves the bounds."""
         blocks, starts = self.blocks, self.offsets[0]
         out = np.empty((starts[last] - starts[first], 3), np.float32)
+        slack = 0.5 * blocks.h_mm
+        limits = np.array([self.box[0] - slack, self.box[1] + slack], np.float32)
         if self.plan is not None:
-            centre = self.plan.centre_mm
-            place = (blocks.origin_mm - centre, blocks.h_mm, EDGE_MARGIN, centre.astype(np.float32))
-            given = (*self.plan.arrays, blocks.coords, blocks.lookup, self.values, self.words, starts)
-            rows.vertices(*given, place, first, last, out)
+            centre, beyond = self.plan.centre_mm, np.zeros(len(self.bits), np.bool_)
+            place = (blocks.origin_mm - centre, blocks.h_mm, EDGE_MARGIN, centre.astype(np.float32), limits.reshape(-1))
+            given = (*self.plan.arrays, blocks.coords, blocks.lookup, self.values, self.words.reshape(-1), starts)
+            shared(_blocks(rows.vertices, first), last - first, SOME, *given, place, first, beyond, out)
+            if not beyond.any():
+                return out
         else:
             for a, b in _runs(starts[first : last + 1], BATCH):
                 part = _placed(self.look, blocks, self.words, first + a, first + b, starts)
                 out[starts[first + a] - starts[first] : starts[first + b] - starts[first]] = part
-        turns = np.flatnonzero(np.diff(self.edge[first:last], prepend=False, append=False)).reshape(-1, 2) + first
-        for a, b in turns.tolist():
-            self._check(out[starts[a] - starts[first] : starts[b] - starts[first]])
-        return out
-
-    def faces(self, first: int, last: int) -> NDArray[np.int32]:
-        """Faces (m,3) of blocks first..last, numbers over the whole surface."""
-        out = np.empty((self.offsets[1, last] - self.offsets[1, first], 3), np.int32)
-        at = (self.bits, self.words, self.blocks.coords, self.blocks.lookup)
-        flying.faces(*at, _tables(), *self.offsets, first, last, out)
-        return out
-
-    def _check(self, vertices: NDArray[np.float32]) -> None:
-        slack = 0.5 * self.blocks.h_mm
-        ends = np.array([self.box[0] - slack, self.box[1] + slack], vertices.dtype)
-        for start in range(0, len(vertices), CHECKED):
-            part = vertices[start : start + CHECKED].reshape(-1)
-            # rows of three are slow to compare with one: the corners are laid out as long as the vertices
-            low, high = np.tile(ends, min(len(vertices) - start, CHECKED))
-            if not ((part < low) | (part > high)).any():
-                continue
-            low, high = vertices.min(axis=0), vertices.max(axis=0)
+        low, high = out.min(axis=0), out.max(axis=0)
+        if (low < limits[0]).any() or (high > limits[1]).any():
             raise GeometryError(
                 f"polygonise: surface reaches {low.round(2).tolist()}..{high.round(2).tolist()} mm, outside the bounds "
                 f"{self.box[0].round(2).tolist()}..{self.box[1].round(2).tolist()} mm; enlarge the bounds"
             )
+        return out
+
+    def faces(self, first: int, last: int, room: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
+        """Faces (m,3) of blocks first..last, numbers over the whole surface; in `room` where that is long enough."""
+        many = 3 * int(self.offsets[1, last] - self.offsets[1, first])
+        out = np.empty(many, np.int32) if room is None or len(room) < many else room[:many]
+        at = (self.bits, self.words.reshape(-1), self.blocks.coords, self.blocks.lookup)
+        shared(_blocks(flying.faces, first), last - first, SOME, *at, _places(), CELLS, *self.offsets, first, out)
+        return out.reshape(-1, 3)
+
+
+def _blocks(kernel: Callable[..., None], start: int) -> Callable[..., None]:
+    """A kernel over blocks counted from `start`."""
+    return lambda first, last, *given: kernel(start + first, start + last, *given)
 
 
 def _evaluate(look: Look, points: Array) -> NDArray:
@@ -256,10 +255,10 @@ def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[NDArray[n
     """Which of its own samples each block has inside, 16 bits a row, and with a program the values near 0 (rows.near)."""
     bits = np.empty((len(blocks.coords), CELLS, CELLS), np.uint16)
     if plan is not None:
-        near = np.empty((*bits.shape, CELLS), np.int16)
+        near = np.empty(len(bits) * ROOM + CELLS**3, np.int16)
+        near[len(bits) * CELLS**3 :][: CELLS**3] = np.iinfo(np.int16).max  # what lies where no block is active
         at = (blocks.coords, blocks.origin_mm - plan.centre_mm, blocks.h_mm)
-        flat = near.reshape(-1)
-        rows.near(*plan.arrays, *at, bits.reshape(-1), flat.view(np.uint64), flat)
+        shared(rows.near, len(bits), SOME, *plan.arrays, *at, bits.reshape(-1), near.view(np.uint64), near)
         return bits, near
     inner = np.indices((CELLS,) * 3).reshape(3, -1).T
     some = BATCH // CELLS**3
@@ -268,21 +267,24 @@ def _signs(look: Look, plan: Program | None, blocks: _Blocks) -> tuple[NDArray[n
         points = blocks.origin_mm + blocks.h_mm * (coords[:, None] * CELLS + inner).reshape(-1, 3)
         points.setflags(write=False)
         values = np.asarray(look(points), np.float64).reshape(-1, CELLS, CELLS, CELLS)
-        flying.pack_signs(values, bits[first : first + some])
+        shared(flying.pack_signs, len(values), SOME, values, bits[first : first + some])
     return bits, None
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[NDArray[np.int8], NDArray[np.int16]]:
-    """Triangles of each case, and where flying.faces finds the number of each corner's edge: planes of 17 x 17 samples
-    with three edges each, the cell's low plane first, then the other way round."""
+def _places() -> NDArray[np.uint16]:
+    """(2 * 256 * 16,): where flying.faces finds the number of each corner's edge, in planes of 17 x 56 numbers, the cell's
+    low plane first, then the other way round; last of 16 how many triangles the case has."""
     count, table = case_table()
     low, high = edge_corners().astype(np.int64).T
     plane, axis = low & 1, high - low >> 1
-    rest = 51 * (low >> 1 & 1) + 3 * (low >> 2) + axis
-    edges = table.reshape(256, -1)
-    places = np.stack([rest + 867 * plane, rest - 867 * plane + 867])[:, edges]
-    return count, np.where(edges < 0, 0, places).astype(np.int16)
+    rest = 56 * (low >> 1 & 1) + (low >> 2) + 17 * axis
+    edges = table.reshape(256, -1)[:, :15]
+    places = np.stack([rest + 952 * plane, rest + 952 * (1 - plane)])[:, edges]
+    out = np.zeros((2, 256, 16), np.uint16)
+    out[:, :, : edges.shape[1]] = np.where(edges < 0, 0, places)
+    out[:, :, 15] = count
+    return out.reshape(-1)
 
 
 def _placed(
@@ -292,7 +294,8 @@ def _placed(
     bracketed root finding on the field itself."""
     n, h = int(offsets[last] - offsets[first]), blocks.h_mm
     axis, low = np.empty(n, np.uint8), np.empty((n, 3))
-    flying.edges(blocks.coords, words, first, last, offsets, blocks.origin_mm, h, axis, low)
+    at = (blocks.coords, words, first, offsets, blocks.origin_mm, h)
+    shared(_blocks(flying.edges, first), last - first, SOME, *at, axis, low)
     high = low.copy()
     high[np.arange(n), axis] += h
     ends = np.stack([_evaluate(look, low.copy()), _evaluate(look, high)], axis=1).astype(np.float64)

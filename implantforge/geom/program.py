@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from implantforge.core import Array, GeometryError
 from implantforge.core.field import Form
-from implantforge.kernels import rows, steps
+from implantforge.kernels import leaves, rows, steps
+from implantforge.kernels.jit import shared
 
 # The place in this list is the kernel's number of the operation.
 STEPS = ("sphere", "plane", "box", "cone", "round_cone", "torus", "capsule", "samples", "periodic", "waves", "add",
          "negative", "absolute", "scale", "ramp", "min", "max", "smooth_min", "smooth_max", "sum", "length", "over",
          "moved", "cylindrical", "spherical", "warped")  # fmt: skip
 LEAVES = STEPS[:10]
+DOORS = (*[leaves.solid] * 3, *[leaves.revolved] * 4, leaves.sampled, leaves.periodic, leaves.waves, *[steps.change] * 5,
+         *[steps.join] * 7, *[steps.enter] * 3)  # fmt: skip
 FRAMES = STEPS[22:]  # steps whose last part is read in coordinates of its own
 NOWHERE = np.zeros(3)
 
@@ -25,8 +28,9 @@ _Key = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Arrays as kernels/rows.py takes them; depth (5,) = rows, frames, the answer's row and the addresses of steps.run
-    and steps.prune. Numbers are about centre_mm (3,): float32 is fine to a few 1e-6 mm within 100 mm of it."""
+    """Arrays as kernels/rows.py takes them; depth (6,) = rows, frames, the answer's row, the addresses of steps.run and
+    steps.prune, and the room that steps.prune needs. Numbers are about centre_mm (3,): float32 is fine to a few 1e-6 mm
+    within 100 mm of it."""
 
     steps: NDArray[np.int64]
     numbers: NDArray[np.float32]
@@ -43,7 +47,7 @@ class Program:
         """Bounds (n,2) mm of the field in balls about points (n,3) mm."""
         out = np.empty((len(points_mm), 2), np.float32)
         about = np.ascontiguousarray(points_mm - self.centre_mm, np.float32)
-        rows.ranges(*self.arrays, about, np.float32(radius_mm), out)
+        shared(rows.ranges, len(out), 512, *self.arrays, about, np.float32(radius_mm), out)
         return out
 
     def evaluate(self, points_mm: Array) -> NDArray[np.float32]:
@@ -128,7 +132,9 @@ class _Writer:
                 self.places[id(form.samples)] = sum(s.size for s in self.samples)
                 self.samples.append(form.samples)
             place = self.places[id(form.samples)]
-        self.steps.append([STEPS.index(form.step), len(self.numbers), to, *read, *[0] * (3 - len(read)), place])
+        op = STEPS.index(form.step)
+        opened = int(DOORS[op]) if op < len(DOORS) else 0  # compiled now, when first used
+        self.steps.append([op, len(self.numbers), to, *read, *[0] * (3 - len(read)), place, opened])
         self.numbers += numbers
 
 
@@ -174,6 +180,7 @@ def program(form: Form, centre_mm: Array = NOWHERE) -> Program:
     samples = arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(1, np.float32), *arrays])[1:]
     samples = np.ascontiguousarray(samples).view()
     samples.setflags(write=False)  # one type of array: the kernels are compiled once
-    depth = np.array([written.rows, written.frames, written.answer, int(steps.run), int(steps.prune)])
+    room = 2886 + 1538 * written.frames + 513 * written.rows + len(written.steps)
+    depth = np.array([written.rows, written.frames, written.answer, int(steps.run), int(steps.prune), room])
     numbers = np.array([*written.numbers, 0.0], np.float32)
     return Program(np.array(written.steps, np.int64), numbers, samples, depth, written.centre)
