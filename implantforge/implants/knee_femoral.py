@@ -220,7 +220,7 @@ def thinnest_mm(size: sizes.Femoral, s: condyles.Shape, sign: float) -> float:
     places = places[places[:, 1] < size.tip_mm - 4.0]
     rows = []
     for y, z in places:
-        x = np.arange(-0.5, 0.501, 0.05) * 2 * (float(size.half_width(y)) - 5.0) + sign * float(size.middle(y))
+        x = np.arange(-0.5, 0.501, 0.05) * 2 * (float(size.half_width(y, z)) - 5.0) + sign * float(size.middle(y))
         rows.append(np.stack(np.broadcast_arrays(x, y, z), axis=1))
     points = np.concatenate(rows)
     points = points[(s.notch(points) > 2.0)]

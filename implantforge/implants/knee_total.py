@@ -11,10 +11,13 @@ from implantforge.core import AnatomyError, Check, Design, Fit, FitError, check
 from implantforge.implants import Case, Params, System, choice, deg, knee_femoral, knee_tibial, mm
 from implantforge.implants.knee_femoral import FemoralParams
 from implantforge.implants.knee_tibial import TibialParams
-from implantforge.stages.knee import frames, sizes
+from implantforge.stages.knee import distal, femoral, frames, sizes, tibial
 from implantforge.stages.phantoms import knee
 
 GAP_TOLERANCE_MM = 0.5
+CONDYLES_APART_MM = 46.0
+TURN_DEG = (-3.6, 9.0)
+"""Epicondyles lie within this of the hindmost points (fact 3.4): a turn that balances goes no further."""
 
 
 class TotalParams(Params):
@@ -78,16 +81,34 @@ def _aligned(case: Case, params: TotalParams) -> TotalParams:
     thigh = params.femoral.model_copy(update={"alignment": plain})
     shin = params.tibial.model_copy(update={"alignment": plain})
     if params.alignment == "functional":
-        a, b = knee_femoral.plan(case, thigh).metrics, knee_tibial.plan(case, shin).metrics
-        total, most = a["native_valgus_deg"] + b["native_valgus_deg"], params.limit_deg
-        femur = float(np.clip(total / 2, -most, most))
-        tibia = float(np.clip(total - femur, -most, most))
-        femur = float(np.clip(total - tibia, -most, most))
-        # behind, the condyles lie about as far apart as the plateaus: the turn gives what the tibia takes
-        turn = float(np.clip(tibia - b["native_valgus_deg"], -3.0, 9.0))
+        femur, tibia, turn = _balanced(case, thigh, shin, params.limit_deg)
         thigh = thigh.model_copy(update={"valgus_deg": femur, "turn_deg": turn})
         shin = shin.model_copy(update={"valgus_deg": tibia})
     return params.model_copy(update={"femoral": thigh, "tibial": shin})
+
+
+def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float) -> tuple[float, float, float]:
+    """Valgus of both cuts, shared evenly within most, and outward turn, at which both gaps are as wide medially as
+    laterally: what one cut gives the other takes."""
+    femur, tibia = case.anatomy[f"femur_{case.side}"], case.anatomy[f"tibia_{case.side}"]
+    top = frames.femur(case.bones[femur.bone], femur, thigh.shaft_valgus_deg)
+    low = frames.tibia(case.bones[tibia.bone], tibia, frames.akagi(tibia))
+    bone = distal.of(case.bones[femur.bone], top.pose)
+    slope = knee_tibial.slope_of(tibia.measures, shin)
+    asked = femoral.Asked(thigh.distal_mm, 0.0, None, None)
+    valgus, turn = 0.0, thigh.external_deg
+    shares = (0.0, 0.0)
+    for _ in range(8):
+        first = float(np.clip(valgus / 2, -most, most))
+        shares = (first, float(np.clip(valgus - first, -most, most)))
+        axes = femoral.axes(top, case.side, femoral.Angles(shares[0], turn))
+        levels = femoral.levels(bone, axes, case.side, asked)
+        _, medial, lateral = tibial.cut(tibia, low, slope, shares[1], shin.resection_mm)
+        off = levels.distal_medial_mm - levels.distal_lateral_mm + medial - lateral
+        behind = levels.posterior_medial_mm - levels.posterior_lateral_mm + medial - lateral
+        valgus = float(np.clip(valgus + np.degrees(off / CONDYLES_APART_MM), -2 * most, 2 * most))
+        turn = float(np.clip(turn - np.degrees(behind / CONDYLES_APART_MM), *TURN_DEG))
+    return shares[0], shares[1], turn
 
 
 def _gaps(thigh: Fit, shin: Fit, params: TotalParams) -> dict[str, float]:

@@ -79,7 +79,7 @@ def joint(size_key: tuple[float, bool], sign: float) -> Field:
     bend = np.clip(np.abs(across), 0.0, 0.8 * radius)
     sag = radius - np.sqrt(radius**2 - bend**2) + (np.abs(across) - bend) * 0.8 / 0.6
     top = plane[None] + valley[None] * sag[:, :, None]
-    side = (np.abs(off) - size.half_width(y)[None])[:, :, None] * np.ones(len(z))
+    side = np.abs(off)[:, :, None] - size.half_width(y[:, None], z[None])[None]
     blend = np.maximum(4.0 - np.abs(top - side), 0.0)
     values = np.maximum(top, side) + blend * blend / 16.0
     grid = Grid(Pose(np.eye(3), np.array([x[0], y[0], z[0]])), np.full(3, STEP_MM), values.shape)

@@ -148,7 +148,7 @@ def across(bone: Distal, pose: Pose, size: Femoral, sign: float) -> tuple[float,
     """The sideways place at which least hangs over, the largest overhang there, the mean underhang, and where (y, z)."""
     places = stations(size)
     edge = bone.widths(pose, places)
-    half, middle = size.half_width(places[:, 0]), sign * size.middle(places[:, 0])
+    half, middle = size.half_width(places[:, 0], places[:, 1]), sign * size.middle(places[:, 0])
     # a sliver of bone beside a flange or a tip is no edge to hang over
     kept = (edge[:, 1] - edge[:, 0]) > 0.75 * 2.0 * half
     if not kept.any():
@@ -181,7 +181,9 @@ def face_points(bone: Distal, pose: Pose, size: Femoral, sign: float, step_mm: f
     """Points (n,3) in the component's frame over its porous faces, and their distance to the bone as it was."""
     places = stations(size, step_mm)
     rows_ = []
-    for (y, z), half, middle in zip(places, size.half_width(places[:, 0]), sign * size.middle(places[:, 0])):
+    for (y, z), half, middle in zip(
+        places, size.half_width(places[:, 0], places[:, 1]), sign * size.middle(places[:, 0])
+    ):
         x = np.arange(-half + 2.0, half - 1.0, step_mm) + middle
         rows_.append(np.stack(np.broadcast_arrays(x, y, z), axis=1))
     points = np.concatenate(rows_)

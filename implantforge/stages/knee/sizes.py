@@ -65,9 +65,12 @@ class Femoral(NamedTuple):
         first = np.array([inner[0][0], self.tip_mm])
         return np.array([first, *inner, [inner[-1][0] + lean, self.top_mm]])
 
-    def half_width(self, y: Array | float) -> Array:
-        """Half the width at places along y: full behind, narrower up front (as the bone is)."""
-        return np.asarray(0.5 * self.ml_mm * np.interp(np.asarray(y) / self.ap_mm, *_WIDTH))
+    def half_width(self, y: Array | float, z: Array | float) -> Array:
+        """Half the width at places of the sagittal plane: full behind, narrower up front and toward the hind tips, as the
+        bone is."""
+        tip = np.clip((np.asarray(z) - self.tip_mm) / TIP_ROUND_MM + 1.0, 0.0, 1.0) * (np.asarray(y) > 0)
+        share = np.interp(np.asarray(y) / self.ap_mm, *_WIDTH) * (1.0 - TIP_NARROWS * tip * tip)
+        return np.asarray(0.5 * self.ml_mm * share)
 
     def middle(self, y: Array | float) -> Array:
         """How far lateral the middle of the width lies: the groove runs lateral of the condyles' middle."""
@@ -76,10 +79,11 @@ class Femoral(NamedTuple):
 
 _WIDTH = (
     [-0.56, -0.46, -0.38, -0.26, -0.18, -0.11, -0.04, 0.04, 0.17],
-    [0.56, 0.61, 0.68, 0.79, 0.83, 0.89, 0.95, 0.98, 1.0],
+    [0.54, 0.59, 0.66, 0.75, 0.785, 0.855, 0.925, 0.965, 0.99],
 )
+TIP_ROUND_MM, TIP_NARROWS = 14.0, 0.12
 _MIDDLE = ([-0.45, -0.35, -0.2, -0.1], [0.065, 0.045, 0.012, 0.0])
-"""Shares of width and depth by depth: means of 24 resected femora drawn from the shape model."""
+"""Shares of width and depth by depth: means of 24 resected femora drawn from the shape model, taken in a little in front."""
 
 
 def aspect(ap_mm: float) -> float:

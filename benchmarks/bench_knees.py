@@ -1,0 +1,202 @@
+"""Knees drawn from the shape model: are size and place what the plan's own rule gives on the true landmarks? asv names.
+
+IMPLANTFORGE_KNEES (default 100) says how many seeds, from 0. Bones are the model's surfaces, any pose, sides in turn; no CT.
+"""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from implantforge.core import Anatomy, Grid, ImplantForgeError, Labels, Landmark, Mesh, Pose, Volume
+from implantforge.geom import shapemodel
+from implantforge.implants import Case, knee_total
+from implantforge.stages import anatomy
+from implantforge.stages.anatomy import marks
+from implantforge.stages.anatomy.atlas import mean as atlas_of
+from implantforge.stages.anatomy.marks import ball
+
+ALIGNMENTS = ("mechanical", "functional")
+COUNT = int(os.environ.get("IMPLANTFORGE_KNEES", "100"))
+
+
+def true_points(kind: str, vertices: np.ndarray) -> dict[str, np.ndarray]:
+    """Landmarks of a sample by its corresponding vertices."""
+    mine, area = marks.of(kind, 1), atlas_of(kind, 1).area
+    out = {name: vertices[index] for name, index in mine.vertex.items()}
+    if kind == "femur":
+        out["head_center"] = ball(vertices[mine.zone["head"]], area[mine.zone["head"]])[0]
+        out["knee_center"] = (out["medial_epicondyle"] + out["lateral_epicondyle"]) / 2
+    else:
+        for part in ("medial", "lateral"):
+            zone = mine.zone[f"{part}_plateau"]
+            out[f"{part}_plateau"] = area[zone] @ vertices[zone] / area[zone].sum()
+    return out
+
+
+def draw(seed: int) -> tuple[str, dict[str, Mesh], dict[str, dict[str, np.ndarray]]]:
+    """Side, bones and true landmarks of a seed."""
+    rng = np.random.default_rng([seed, 605])
+    shape, bones = shapemodel.load(1)
+    nodes = shape.nodes(rng.standard_normal(len(shape.sd)).clip(-2.5, 2.5))
+    side = "right" if seed % 2 else "left"
+    pose = Pose(Rotation.from_rotvec(rng.normal(0.0, 0.3, 3)).as_matrix(), rng.uniform(-300.0, 300.0, 3))
+    flip = np.array([-1.0 if side == "right" else 1.0, 1.0, 1.0])
+    meshes, truth = {}, {}
+    for kind in ("femur", "tibia"):
+        matrix, faces = bones[f"{kind}_left"]
+        mesh = Mesh(np.asarray(matrix @ nodes), faces)
+        points = true_points(kind, mesh.vertices)
+        if kind == "tibia":
+            fibula = np.asarray(bones["fibula_left"][0] @ nodes)
+            points["lateral_malleolus"] = fibula[fibula[:, 2].argmin()]
+            points["ankle_center"] = (points["medial_malleolus"] + points["lateral_malleolus"]) / 2
+        mesh = mesh.mirrored_x() if side == "right" else mesh
+        meshes[f"{kind}_{side}"] = mesh.moved(pose)
+        truth[f"{kind}_{side}"] = {name: pose.apply(at * flip) for name, at in points.items()}
+    return side, meshes, truth
+
+
+def empty() -> tuple[Volume, Labels]:
+    """No CT: a speck far away."""
+    grid = Grid(Pose(np.eye(3), np.full(3, 9e3)), np.ones(3), (2, 2, 2))
+    return Volume(grid, np.zeros(grid.shape, np.int16)), Labels(grid, np.zeros(grid.shape, np.uint8), {})
+
+
+def planned(side: Any, meshes: dict[str, Mesh], found: dict[str, Anatomy], params: Any) -> Any:
+    """The plan of one knee."""
+    return knee_total.plan(Case(side, *empty(), meshes, found), params)
+
+
+def one(seed: int) -> dict[str, dict[str, Any]]:
+    """One knee by every alignment, planned on what was found and on the truth, and how far they are apart."""
+    side, meshes, truth = draw(seed)
+    pages = {
+        bone: Anatomy(bone, side, {n: Landmark(n, at, 0.3, "truth") for n, at in points.items()})  # type: ignore[arg-type]
+        for bone, points in truth.items()
+    }
+    row: dict[str, Any] = {"seed": seed, "side": side, "refused": ""}
+    began = time.process_time()
+    try:
+        found = {name: anatomy.examine(name, mesh) for name, mesh in meshes.items()}
+    except ImplantForgeError as error:
+        return {name: row | {"refused": str(error)} for name in ALIGNMENTS}
+    row["anatomy_s"] = time.process_time() - began
+    return {name: row | compared(side, meshes, found, pages, name, row["anatomy_s"]) for name in ALIGNMENTS}
+
+
+def compared(side: Any, meshes: Any, found: Any, pages: Any, alignment: str, anatomy_s: float) -> dict[str, Any]:
+    """The plan on what was found beside that on the truth, by one alignment."""
+    params = knee_total.TotalParams(alignment=alignment)
+    row: dict[str, Any] = {}
+    began = time.process_time()
+    try:
+        mine = planned(side, meshes, found, params)
+    except ImplantForgeError as error:
+        return {"refused": str(error)}
+    row["seconds"] = time.process_time() - began + anatomy_s
+    right = planned(side, meshes, pages, params)
+    for name in ("femoral", "tibial"):
+        a, b = mine.parts[name], right.parts[name]
+        row |= {f"{name}_size": a.params["size"], f"{name}_true_size": b.params["size"]}
+        steps = {"femoral": 2.0, "tibial": 3.0}[name]
+        row[f"{name}_off"] = abs(a.metrics["size"] - b.metrics["size"]) / steps
+        turn = a.pose.rotation.T @ b.pose.rotation
+        row[f"{name}_deg"] = float(np.degrees(Rotation.from_matrix(turn).magnitude()))
+        if a.params["size"] != b.params["size"]:
+            asked = {"size": int(a.metrics["size"])} | ({"width": _width(a)} if name == "femoral" else {})
+            part = getattr(params, name).model_copy(update=asked)
+            b = planned(side, meshes, pages, params.model_copy(update={name: part})).parts[name]
+        row[f"{name}_mm"] = float(np.linalg.norm(a.pose.origin_mm - b.pose.origin_mm))
+        row[f"{name}_overhang_mm"] = a.metrics["overhang_mm"]
+    m = mine.metrics
+    row |= {
+        key: m[key] for key in ("gap_difference_mm", "imbalance_extension_mm", "imbalance_flexion_mm", "hka_after_deg")
+    }
+    row |= {"insert_mm": m["insert_mm"], "insert_true_mm": right.metrics["insert_mm"],
+            "coverage_pct": mine.parts["tibial"].metrics["coverage_pct"],
+            "proud_mm": mine.parts["femoral"].metrics["flange_proud_mm"]}  # fmt: skip
+    return row
+
+
+def _width(fit: Any) -> str:
+    return "narrow" if fit.params["narrow"] else "standard"
+
+
+def rows(count: int = COUNT) -> dict[str, list[dict[str, Any]]]:
+    """Every seed 0..count-1 by alignment; a refusal is a row with its reason."""
+    out: dict[str, list[dict[str, Any]]] = {name: [] for name in ALIGNMENTS}
+    for seed in range(count):
+        for name, row in one(seed).items():
+            out[name].append(row)
+            told = "  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+            print(f"  {name}  {told}", flush=True)
+    return out
+
+
+class Knees:
+    """Sizes, places and gaps over all knees, mechanically aligned and functionally."""
+
+    timeout = 7200
+    repeat = 1
+    params = ALIGNMENTS
+    param_names = ("alignment",)
+
+    def setup_cache(self) -> dict[str, list[dict[str, Any]]]:
+        return rows()
+
+    def _good(self, found: dict[str, list[dict[str, Any]]], name: str) -> list[dict[str, Any]]:
+        return [row for row in found[name] if not row["refused"]]
+
+    def _all(self, found: dict[str, list[dict[str, Any]]], name: str, key: str) -> np.ndarray:
+        return np.abs([row[key] for row in self._good(found, name)])
+
+    def track_knees(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return len(found[name])
+
+    def track_refused(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return len(found[name]) - len(self._good(found, name))
+
+    def track_femoral_exact_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return 100.0 * float(np.mean([r["femoral_size"] == r["femoral_true_size"] for r in self._good(found, name)]))
+
+    def track_tibial_exact_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return 100.0 * float(np.mean([r["tibial_size"] == r["tibial_true_size"] for r in self._good(found, name)]))
+
+    def track_insert_exact_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return 100.0 * float(np.mean([r["insert_mm"] == r["insert_true_mm"] for r in self._good(found, name)]))
+
+    def track_within_one_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        off = np.maximum(self._all(found, name, "femoral_off"), self._all(found, name, "tibial_off"))
+        return 100.0 * float((off <= 1.0).mean())
+
+    def track_place_worst_mm(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(max(self._all(found, name, "femoral_mm").max(), self._all(found, name, "tibial_mm").max()))
+
+    def track_turn_worst_deg(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(max(self._all(found, name, "femoral_deg").max(), self._all(found, name, "tibial_deg").max()))
+
+    def track_gap_difference_worst_mm(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(self._all(found, name, "gap_difference_mm").max())
+
+    def track_imbalance_median_mm(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        both = [self._all(found, name, f"imbalance_{way}_mm") for way in ("extension", "flexion")]
+        return float(np.median(np.maximum(*both)))
+
+    def track_imbalance_over_half_mm_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        both = [self._all(found, name, f"imbalance_{way}_mm") for way in ("extension", "flexion")]
+        return 100.0 * float((np.maximum(*both) > 0.5).mean())
+
+    def track_tray_overhang_worst_mm(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(max(row["tibial_overhang_mm"] for row in self._good(found, name)))
+
+    def track_femoral_overhang_over_1_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return 100.0 * float(np.mean([row["femoral_overhang_mm"] > 1.0 for row in self._good(found, name)]))
+
+    def track_coverage_least_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(self._all(found, name, "coverage_pct").min())
+
+    def track_seconds_median(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(np.median(self._all(found, name, "seconds")))
