@@ -201,11 +201,14 @@ def _start(anatomy: Anatomy, params: StemParams) -> Pose:
 
 
 def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
-    """The best seat of every style, ranked; the other calcar arcs are tried on the five best, for they only matter above."""
-    rows = [row for style in FAMILIES[params.family].styles for row in _largest(style, params, wall, start, head, cut)]
+    """The best seat of every style, ranked; the other calcar arcs are tried on the four best, for they only matter above."""
+    family, rows, near = FAMILIES[params.family], [], 6
+    for style in family.styles:
+        rows += _largest(style, params, wall, start, head, cut, near)
+        near = rows[-1]["size"] if rows else near
     for row in _ranked(rows)[:4]:
-        for calcar in FAMILIES[params.family].other_calcars_mm:
-            rows += _largest(row["style"]._replace(calcar_mm=calcar), params, wall, row["pose"], head, cut)
+        for calcar in family.other_calcars_mm:
+            rows += _largest(row["style"]._replace(calcar_mm=calcar), params, wall, row["pose"], head, cut, row["size"])
     return _ranked(rows)
 
 
@@ -213,17 +216,23 @@ def _ranked(rows: list[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (-round(row["score"], 6), row["size"], row["style"]))
 
 
-def _largest(style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
-    """The largest size of one style that seats within the overlap limit, by bisection (overlap grows with size)."""
+def _largest(
+    style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array, near: int
+) -> list[dict]:
+    """The largest size of one style that seats within the overlap limit, looked for up or down from a size that is near
+    it (overlap grows with size)."""
     sizes = [params.size] if params.size is not None else sorted(SIZES)
-    low, high, kept = 0, len(sizes) - 1, None
-    while low <= high:
-        middle = (low + high) // 2
-        row = _seated(sizes[middle], style, params, wall, kept["pose"] if kept else start, head, cut)
-        if row is None:
-            high = middle - 1
-        else:
-            low, kept = middle + 1, row
+    at = sizes.index(near) if near in sizes else 0
+    kept = _seated(sizes[at], style, params, wall, start, head, cut)
+    if kept:
+        for size in sizes[at + 1 :]:
+            row = _seated(size, style, params, wall, kept["pose"], head, cut)
+            if row is None:
+                break
+            kept = row
+    else:
+        tried = (_seated(size, style, params, wall, start, head, cut) for size in reversed(sizes[:at]))
+        kept = next((row for row in tried if row), None)
     return [_scored(kept, params, wall)] if kept else []
 
 
