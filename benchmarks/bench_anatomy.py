@@ -2,6 +2,7 @@
 
     python benchmarks/run.py anatomy            every row
     python benchmarks/bench_anatomy.py 500 0    the drawn bones alone (how many, seed), with every miss named
+    python benchmarks/bench_anatomy.py 100 1 bumps    harder ones: bumps, "fewer modes" or children
 
 Drawn bones come from the model that the registration bends, so they test the way to the answer (pose, side, cuts,
 refusals), not how far real bones lie from the model: that is what the raters and the published values are for.
@@ -12,6 +13,9 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import trimesh
 from implantforge.core import Mesh
 from implantforge.core.errors import ImplantForgeError
 from implantforge.stages import anatomy
+from implantforge.stages.anatomy import register
 from implantforge.stages.anatomy.femur import angle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +43,8 @@ RATED = {
 HIP_CENTRES = {"m3_left": (89.5, -124.73, -831.56), "m3_right": (-78.27, -122.37, -838.85),
                "m4_left": (78.34, 28.85, -365.2), "m4_right": (-92.6, 18.49, -356.62)}  # fmt: skip
 NECK_SHAFT = {"m3_left": 125.0, "m3_right": 123.0, "m4_left": 126.0, "m4_right": 120.0}
+HARDER = ("bumps", "fewer modes", "children")
+"""25 osteophytes on each bone; a registration with 12 of the model's 25 modes; bones of 0.4 to 0.75 of a grown size."""
 AXES = {"epicondylar": ("medial_epicondyle", "lateral_epicondyle"),
         "condylar": ("posterior_medial_condyle", "posterior_lateral_condyle")}  # fmt: skip
 
@@ -127,26 +134,27 @@ class Published:
         return self.found.measures["neck_shaft_angle_deg"] - NECK_SHAFT[bone]
 
 
-def drawn(count: int, seed: int = 0, say: bool = False) -> dict[str, float]:
-    """Figures of `count` drawn femora, every fifth one spoiled."""
+def drawn(count: int, seed: int = 0, say: bool = False, how: str = "plain") -> dict[str, float]:
+    """Figures of `count` drawn femora, every fifth one spoiled; how: one of HARDER."""
     import drawn_bones
 
     rng = np.random.default_rng(seed)
-    errors: dict[str, list[float]] = {"head": [], "epicondylar": [], "condylar": []}
+    errors: dict[str, list[float]] = {"head": [], "epicondylar": [], "condylar": [], "sigmas": [], "sigmas_cut": []}
     wrong = {"wrong_side": 0, "inverted": 0, "not_refused": 0, "refused_wrongly": 0, "missing": 0}
     spoiled = 0
     for number in range(count):
         if number % 5 == 4:
-            how, mesh, name = drawn_bones.spoiled(rng)
+            words, mesh, name = drawn_bones.spoiled(rng)
             spoiled += 1
             try:
                 anatomy.examine(name, mesh)
             except ImplantForgeError:
                 continue
             wrong["not_refused"] += 1
-            _say(say, f"{number} not refused: {how}")
+            _say(say, f"{number} not refused: {words}")
             continue
-        bone = drawn_bones.draw(rng)
+        size = float(rng.uniform(0.4, 0.75)) if how == "children" else 1.0
+        bone = drawn_bones.draw(rng, bumps=25 if how == "bumps" else 0, size=size)
         label = f"{number} {bone.part} {bone.share:.2f} {bone.side}"
         try:
             found = anatomy.examine(f"femur_{bone.side}", bone.mesh)
@@ -158,11 +166,27 @@ def drawn(count: int, seed: int = 0, say: bool = False) -> dict[str, float]:
             wrong["inverted"] += 1
             _say(say, f"{label} inverted")
         _compare(bone, found, errors, wrong, _say if say else lambda *_: None, label)
+    within = {f"{name}_within_2_pct": 100.0 * float(np.mean(np.array(errors.pop(name)) <= 2.0))
+              for name in ("sigmas", "sigmas_cut")}  # fmt: skip
     out = {f"{name}_{at}": float(np.percentile(values, q)) for name, values in errors.items()
            for at, q in (("median", 50), ("p95", 95), ("worst", 100))}  # fmt: skip
-    return (
-        out | {name: float(value) for name, value in wrong.items()} | {"bones": float(count), "spoiled": float(spoiled)}
-    )
+    out |= within | {name: float(value) for name, value in wrong.items()}
+    return out | {"bones": float(count), "spoiled": float(spoiled)}
+
+
+@contextmanager
+def modes(count: int | None) -> Iterator[None]:
+    """The registration with the first `count` modes only, so that it cannot bend to all that was drawn."""
+    whole = register.bone
+    cut = {name: whole(name) for name in ("femur", "tibia", "hip", "fibula", "patella", "sacrum")}
+    cut = {name: replace(atlas, modes=atlas.modes[:count],
+                         marks={key: (at, own[:count]) for key, (at, own) in atlas.marks.items()})
+           for name, atlas in cut.items()}  # fmt: skip
+    register.bone = cut.__getitem__  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        register.bone = whole
 
 
 def _say(say: bool, text: str) -> None:
@@ -181,6 +205,10 @@ def _compare(
     elif bone.part != "distal":
         wrong["missing"] += 1
         say(True, f"{label}: no head: {found.refused['head_center']}")
+    for name, mark in marks.items():
+        if name in bone.points and mark.sigma_mm > 0:
+            ratio = float(np.linalg.norm(mark.at_mm - bone.points[name])) / mark.sigma_mm
+            errors["sigmas" if bone.part == "whole" else "sigmas_cut"].append(ratio)
     for name, (inner, outer) in AXES.items():
         if inner in marks and outer in marks:
             ours, truth = marks[outer].at_mm - marks[inner].at_mm, bone.points[outer] - bone.points[inner]
@@ -219,6 +247,12 @@ class Drawn:
     def track_condylar_axis_p95_deg(self, found: dict[str, float]) -> float:
         return found["condylar_p95"]
 
+    def track_within_2_sigma_pct(self, found: dict[str, float]) -> float:
+        return found["sigmas_within_2_pct"]
+
+    def track_cut_within_2_sigma_pct(self, found: dict[str, float]) -> float:
+        return found["sigmas_cut_within_2_pct"]
+
     def track_wrong_sides(self, found: dict[str, float]) -> float:
         return found["wrong_side"]
 
@@ -230,6 +264,47 @@ class Drawn:
 
     def track_sound_refused(self, found: dict[str, float]) -> float:
         return found["refused_wrongly"] + found["missing"]
+
+
+class Harder:
+    """100 femora that the model does not hold, or hardly: heads, axes, sides and refusals."""
+
+    timeout = 3600
+    params = HARDER
+    param_names = ("how",)
+
+    def setup_cache(self) -> dict[str, dict[str, float]]:
+        return {how: harder(100, 1, how) for how in HARDER}
+
+    def track_head_median_mm(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["head_median"]
+
+    def track_head_p95_mm(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["head_p95"]
+
+    def track_epicondylar_axis_median_deg(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["epicondylar_median"]
+
+    def track_epicondylar_axis_p95_deg(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["epicondylar_p95"]
+
+    def track_condylar_axis_p95_deg(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["condylar_p95"]
+
+    def track_wrong(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["wrong_side"] + found[how]["inverted"] + found[how]["not_refused"]
+
+    def track_sound_refused(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["refused_wrongly"] + found[how]["missing"]
+
+    def track_within_2_sigma_pct(self, found: dict[str, dict[str, float]], how: str) -> float:
+        return found[how]["sigmas_within_2_pct"]
+
+
+def harder(count: int, seed: int, how: str, say: bool = False) -> dict[str, float]:
+    """`drawn` in one of the ways of HARDER."""
+    with modes(12 if how == "fewer modes" else None):
+        return drawn(count, seed, say, how)
 
 
 class Speed:
@@ -252,11 +327,12 @@ class Speed:
 
 def main() -> int:
     """The drawn bones, with every miss named."""
-    count, seed = ([int(word) for word in sys.argv[1:]] + [500, 0][len(sys.argv) - 1 :])[:2]
+    given = sys.argv[1:4]
+    count, seed, how = [*given, *("500", "0", "plain")[len(given) :]]
     began = time.process_time()
-    for name, value in drawn(count, seed, say=True).items():
+    for name, value in harder(int(count), int(seed), how, say=True).items():
         print(f"{name:24s} {value:8.3f}")
-    print(f"{(time.process_time() - began) / count:.2f} s of processor a bone")
+    print(f"{(time.process_time() - began) / int(count):.2f} s of processor a bone")
     return 0
 
 

@@ -13,6 +13,7 @@ from implantforge.core import Array, Mesh, Pose
 from implantforge.geom import shapemodel
 from implantforge.stages.anatomy import marks
 from implantforge.stages.anatomy.atlas import mean as atlas_of
+from implantforge.stages.anatomy.atlas import vertex_normals
 from implantforge.stages.anatomy.marks import ball
 
 MODEL = {"femur": "femur_left", "hip": "hip_left", "tibia": "tibia_left", "fibula": "fibula_left",
@@ -64,13 +65,27 @@ def truth_points(kind: str, vertices: Array) -> dict[str, Array]:
     return out
 
 
-def draw(rng: np.random.Generator, kind: str = "femur", part: str | None = None, side: str | None = None) -> Drawn:
-    """A sample of the model; part: whole, proximal, distal, or drawn; cut between 20 and 90 % of the length."""
+def bumpy(mesh: Mesh, rng: np.random.Generator, count: int) -> Mesh:
+    """The surface with `count` round bumps of 1-4 mm height and 5-12 mm width at random places: osteophytes."""
+    normals, _ = vertex_normals(mesh.vertices, mesh.faces)
+    lift = np.zeros(len(mesh.vertices))
+    for at in mesh.vertices[rng.integers(0, len(mesh.vertices), count)]:
+        away = np.linalg.norm(mesh.vertices - at, axis=1)
+        lift = np.maximum(lift, rng.uniform(1.0, 4.0) * np.exp(-0.5 * (away / rng.uniform(2.5, 6.0)) ** 2))
+    return Mesh(mesh.vertices + lift[:, None] * normals, mesh.faces)
+
+
+def draw(rng: np.random.Generator, kind: str = "femur", part: str | None = None, side: str | None = None,
+         bumps: int = 0, size: float = 1.0) -> Drawn:  # fmt: skip
+    """A sample of the model; part: whole, proximal, distal, or drawn; cut between 20 and 90 % of the length. bumps: how
+    many osteophytes; size: of the whole bone, below 1 a child's."""
     shape, bones = shapemodel.load(1)
     weights = rng.standard_normal(len(shape.sd)).clip(-2.5, 2.5)
     matrix, faces = bones[MODEL[kind]]
-    full = Mesh(np.asarray(matrix @ shape.nodes(weights)), faces)
-    points, mesh, share = truth_points(kind, full.vertices), full, 1.0
+    full = Mesh(size * np.asarray(matrix @ shape.nodes(weights)), faces)
+    points, share = truth_points(kind, full.vertices), 1.0
+    full = bumpy(full, rng, bumps) if bumps else full
+    mesh = full
     if part is None:
         part = str(rng.choice(["whole", "proximal", "distal"], p=[0.4, 0.35, 0.25]))
     if part != "whole":

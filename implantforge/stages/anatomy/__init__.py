@@ -48,7 +48,13 @@ def read_markups(path: Path) -> dict[str, Array]:
 def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | None = None) -> dict[str, Anatomy]:
     """Anatomy of several bones of one patient in one frame: hip bones share their anterior pelvic plane, femur and tibia
     their hka_deg. corrections as Slicer labels `bone.landmark` (of one bone alone also `landmark`) in LPS mm."""
-    from implantforge.stages.anatomy import corrected, lines
+    from concurrent.futures import ThreadPoolExecutor
 
-    found = {name: examine(name, mesh) for name, mesh in meshes.items()}
+    from implantforge.stages.anatomy import corrected, lines, marks
+
+    # what all threads share is made before they start
+    for kind in {name.partition("_")[0] for name in meshes} & {"femur", "hip", "tibia"}:
+        marks.bone(kind)
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(meshes, pool.map(examine, meshes, meshes.values())))
     return lines.paired(corrected.apply(found, corrections or {}))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import vstack
+from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array
@@ -51,6 +51,24 @@ class Atlas:
     def shape(self, weights: Array) -> Array:
         """Vertices (n,3) for weights in standard deviations."""
         return self.mean + np.tensordot(weights, self.modes, axes=1)
+
+    @cached_property
+    def _corners(self) -> csr_matrix:
+        """Vertices by faces, one where they meet."""
+        count = len(self.faces)
+        return csr_matrix((np.ones(3 * count), (self.faces.ravel(), np.repeat(np.arange(count), 3))), (len(self.mean), count))
+
+    def normals_of(self, shape: Array) -> Array:
+        """Unit normals (n,3) of the bent bone."""
+        corners = shape[self.faces]
+        one, two = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+        cross = np.empty_like(one)
+        for k in range(3):
+            i, j = (k + 1) % 3, (k + 2) % 3
+            cross[:, k] = one[:, i] * two[:, j] - one[:, j] * two[:, i]
+        normals = self._corners @ cross
+        out: Array = normals / np.maximum(np.sqrt(np.einsum("ij,ij->i", normals, normals)), 1e-12)[:, None]
+        return out
 
     def mark(self, name: str, weights: Array) -> Array:
         """A landmark (3,) for weights in standard deviations."""

@@ -240,19 +240,20 @@ def _bent(match: Match, cloud: Cloud, steps: int, bands: tuple[float, float], be
     bend = min(bend, len(match.atlas.modes))
     for band in np.geomspace(*bands, steps):
         shape = match.model_shape()
-        normals, _ = vertex_normals(shape, match.atlas.faces)
+        normals = match.atlas.normals_of(shape)
         match = _solved(match, [_from_points(match, cloud, shape, normals, cKDTree(shape), band, bend)], 1.0)
     return match
 
 
-def judged(match: Match, cloud: Cloud, tree: cKDTree) -> Match:
+def judged(match: Match, cloud: Cloud, tree: cKDTree, part: int = 1) -> Match:
     """The match with its score: how far the surface lies from the shape, and the shape, where the surface shows it, from
-    the surface; both in mm of the model, so that a child's bone is held to the same."""
+    the surface; both in mm of the model, so that a child's bone is held to the same. part: every how many of the shape's
+    vertices look back."""
     atlas, shape = match.atlas, match.atlas.mean
     normals, model_tree = atlas.normals, atlas.tree
     if match.weights.any():
         shape = match.model_shape()
-        normals, model_tree = vertex_normals(shape, atlas.faces)[0], cKDTree(shape)
+        normals, model_tree = atlas.normals_of(shape), cKDTree(shape)
     y = (cloud.points - match.shift) @ match.rotation / match.scale
     ny = cloud.normals @ match.rotation
     far, near = model_tree.query(y)
@@ -261,7 +262,7 @@ def judged(match: Match, cloud: Cloud, tree: cKDTree) -> Match:
     agree = np.einsum("ij,ij->i", ny, n)
     off = np.minimum(np.maximum(plane, far - 4.0) + 4.0 * (1 - agree).clip(0, 1), _FAR_MM)
     own = (agree > 0.5) & (off < 6.0)
-    laid = match.scale * shape @ match.rotation.T + match.shift
+    laid = match.scale * shape[::part] @ match.rotation.T + match.shift
     back = tree.query(laid)[0] / match.scale
     seen = _window(cloud, laid)
     missing = float(np.minimum(back[seen], _FAR_MM).mean()) if seen.sum() > 20 else _FAR_MM
@@ -290,17 +291,17 @@ def candidates(cloud: Cloud, names: tuple[str, ...], keep: int = 4) -> list[Matc
         for mirrored in (False,) if name == "sacrum" else (False, True):
             for start in _starts(atlas, clouds[mirrored], mirrored):
                 laid = _rigid(start, clouds[mirrored], 2, (20.0, 17.0))
-                rough.append(judged(laid, clouds[mirrored], trees[mirrored]))
+                rough.append(judged(laid, clouds[mirrored], trees[mirrored], 5))
         rough.sort(key=lambda match: match.score)
         # half of the starts are upside down or back to front: they are dropped before they are finished
         rough = [
             _rigid(match, clouds[match.mirrored], 2, (14.0, 12.0)) for match in rough[: max(len(rough) // 2, 4 * keep)]
         ]
-        rough = [judged(match, clouds[match.mirrored], trees[match.mirrored]) for match in rough]
+        rough = [judged(match, clouds[match.mirrored], trees[match.mirrored], 5) for match in rough]
         rough.sort(key=lambda match: match.score)
         for match in rough[: 3 * keep]:
             laid = _rigid(match, clouds[match.mirrored], 8, (10.0, 5.0))
-            found.append(judged(laid, clouds[match.mirrored], trees[match.mirrored]))
+            found.append(judged(laid, clouds[match.mirrored], trees[match.mirrored], 5))
     return sorted(found, key=lambda match: match.score)
 
 
@@ -340,7 +341,7 @@ def _rested(match: Match, cloud: Cloud, tree: cKDTree) -> Match:
     part = cloud.every(20000)
     for _ in range(25):
         last, shape = match.weights, match.model_shape()
-        normals, _ = vertex_normals(shape, match.atlas.faces)
+        normals = match.atlas.normals_of(shape)
         rows = _from_points(match, part, shape, normals, cKDTree(shape), 3.0, len(match.weights))
         match = _solved(match, [rows, _from_shape(match, cloud, shape, normals, tree, 3.0)], 1.0)
         if float(np.abs(match.weights - last).max()) < 0.005:
@@ -359,7 +360,7 @@ def _warped(match: Match, cloud: Cloud) -> Match:
     base = atlas.shape(match.weights)
     for _ in range(8):
         shape = base + warp
-        normals, _ = vertex_normals(shape, atlas.faces)
+        normals = atlas.normals_of(shape)
         at = body.query(shape, k=3)[1]
         gap = y[at] - shape[:, None]
         along = np.einsum("ikj,ij->ik", gap, normals)

@@ -41,7 +41,7 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
     near = (gap < 3.0) & (a > 0)
     order = np.argsort(gap[near])
     middle = float(gap[near][order][np.searchsorted(np.cumsum(a[near][order]), 0.5 * a[near].sum())])
-    return _settled(points, n, a, first.center_mm, first.radius_mm, (float(np.clip(5.0 * middle, 0.6, 2.0)),))
+    return _settled(points, n, a, first.center_mm, first.radius_mm, (float(np.clip(6.5 * middle, 0.6, 3.0)),))
 
 
 def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:
