@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +83,85 @@ def test_what_breaks_leaves_nothing(cube: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(kind):
             filling.write(cube.with_name("part.stl"), made)
         assert _left(cube.parent) == []
+
+
+STRUTS = Lattice("bcc", "strut", 2.0, wall_mm=0.4)
+
+
+@pytest.mark.parametrize(("suffix", "stream"), [(".stl", True), (".3mf", True)])
+def test_ctrl_c_in_the_middle_of_a_stream(cube: Path, suffix: str, stream: bool) -> None:
+    """The signal itself, while the file is half written."""
+    made = _filled(cube, filling.Options(h_mm=0.3, stream=stream), suffix=suffix)
+    seen = []
+
+    def halfway(share: float) -> None:
+        if share > 0.4 and not seen:
+            seen.extend(_left(cube.parent))
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        filling.write(cube.with_name("part" + suffix), made, progress=halfway)
+    assert seen and f"part{suffix}" not in seen and _left(cube.parent) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--stream",)])
+def test_ctrl_c_at_the_terminal(cube: Path, words: tuple[str, ...]) -> None:
+    """The verb as a process of its own, stopped while it samples or as soon as it writes."""
+    call = [
+        sys.executable,
+        "-c",
+        "from implantforge.cli import main; main()",
+        "lattice",
+        cube.name,
+        "--out",
+        "part.stl",
+        "--h-mm",
+        "0.03",
+        *words,
+    ]
+    child = subprocess.Popen(call, cwd=cube.parent, stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while child.poll() is None and (len(_left(cube.parent)) == 0 if words else time.monotonic() - began < 6):
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=120)[1]
+    assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said
+    assert _left(cube.parent) == []
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of 256 kB."""
+    disk = tmp_path_factory.mktemp("disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".3mf", ".ply", "stream.stl", "stream.3mf", "beams.3mf"])
+def test_a_disk_that_fills_up(cube: Path, small_disk: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before when it shows; one line and nothing left when it fills up in between."""
+    asked = STRUTS if "beams" in suffix else SHEET
+    options = filling.Options(h_mm=0.15, stream="stream" in suffix)
+    made = filling.fill(cube, asked, options, beams="beams" in suffix, suffix="." + suffix.split(".")[-1])
+    out = small_disk / f"part{suffix}"
+    with pytest.raises(InputError, match="MB free"):
+        filling.write(out, made)
+    roomy = shutil.disk_usage("/")._replace(free=10**12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: roomy)
+    with pytest.raises(InputError, match=r"could not be written .*nothing is left"):
+        filling.write(out, made)
+    if "beams" in suffix:
+        (small_disk / "fill").write_bytes(bytes(245_000))
+        monkeypatch.setattr(filling, "_write_part", lambda fresh, path, made, progress: fresh.write_bytes(b"whole"))
+        many = replace(made.coat.net, struts=np.tile(made.coat.net.struts, (400, 1)))  # type: ignore[type-var, union-attr]
+        full = replace(made, coat=replace(made.coat, net=many))
+        with pytest.raises(InputError, match=r"beams.3mf could not be written .*nothing is left"):
+            filling.write(out, full, small_disk / "beams.3mf")
+        (small_disk / "fill").unlink()
+    assert list(small_disk.iterdir()) == []
 
 
 def test_refusals_of_the_verb(cube: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -178,7 +179,24 @@ def write_bodies(
         group_3mf.AddMetaData(SPACE_3MF, name, value, "xs:string", True)
     if thumbnail_png:
         model.CreatePackageThumbnailAttachment().ReadFromBuffer(thumbnail_png)
-    model.QueryWriter("3mf").WriteToFile(str(path))
+    path.write_bytes(_packed(model))
+
+
+def _packed(model: Any) -> bytes:
+    """The model as lib3mf packs it. Not written by lib3mf itself: a disk that fills up ends the whole process there."""
+    from lib3mf import Lib3MF
+
+    held = io.BytesIO()
+
+    def write(start: int, count: int, _: Any) -> int:
+        return int(held.write(ctypes.string_at(start, count)) != count)
+
+    def seek(place: int, _: Any) -> int:
+        return int(held.seek(place) != place)
+
+    calls = Lib3MF.WriteCallback(write), Lib3MF.SeekCallback(seek)  # held until the writer is done with them
+    model.QueryWriter("3mf").WriteToCallback(*calls, 0)
+    return held.getvalue()
 
 
 def _uuid(seal: str, name: str) -> str:

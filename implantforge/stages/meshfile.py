@@ -31,8 +31,11 @@ def write_mesh(path: Path, mesh: Mesh, sigma_mm: Array | None = None) -> None:
         raise InputError(f"mesh: {len(sigma_mm)} sigmas for {len(mesh.vertices)} vertices")
     points = np.round(mesh.vertices / _STEP_MM) * _STEP_MM + 0.0
     fresh = path.with_name(f".{path.name}.part")
-    fresh.write_bytes(writers[path.suffix.lower()](points, mesh.faces, sigma_mm))
-    os.replace(fresh, path)
+    try:
+        fresh.write_bytes(writers[path.suffix.lower()](points, mesh.faces, sigma_mm))
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)  # a disk that is full, Ctrl-C
 
 
 def write_meshes(folder: Path, meshes: Mapping[str, tuple[Mesh, Array | None, Mapping[str, Any]]], suffix: str) -> Path:
