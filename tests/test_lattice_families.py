@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from implantforge.core import Array, Field, GeometryError, Grade, InputError, Lattice
 from implantforge.geom import measure, shapes
 from implantforge.geom.meshing import polygonise
 from implantforge.kernels.struts import line_distance
+from implantforge.kernels.tpms import tpms_level
 from implantforge.pipeline import proving
 from implantforge.stages import lattice
 from implantforge.stages.lattice import coating, nets, placing, rooms, solving, spinodoid, struts
+from implantforge.stages.lattice.surfaces import SURFACES
 
 # Length of the centre lines in a cell, and diameter in cells at relative density 0.1, 0.2 and 0.3: cylinders on voxels.
 TABLE = {
@@ -251,6 +254,60 @@ def test_layers_follow_a_tube(kind: str, form: str, placement: str) -> None:
     assert np.mean((made.metal(p) < 0) == (made.metal(p @ around.T) < 0)) > 0.995
     mesh, _ = lattice.trim(polygonise(made.metal, 0.25))
     assert measure.is_manifold(mesh)
+
+
+@pytest.mark.parametrize("placement", ["cylindrical", "spherical", "conformal"])
+@pytest.mark.parametrize("kind", ["gyroid", "iwp", "splitp"])
+def test_bent_sheets_are_the_unrolled_ones(kind: str, placement: str) -> None:
+    """Against points of the flat surface f = 0: no metal far from it, none missing near it, the share that was asked."""
+    ball = placement == "spherical"
+    bar = shapes.sphere((0, 0, 0), 16) if ball else shapes.cylinder((0, 0, -15), (0, 0, 15), 16)
+    belt = shapes.box((0, 0, 0), (40, 40, 8))
+    asked = Lattice(kind, "sheet", 2.0, porosity=0.75, placement=placement)  # type: ignore[arg-type]
+    made = coating.coat(asked, bar, depth_mm=4.0, selected=belt, border="cut")
+    chart = placing.chart(asked, made.region, bar)
+    p = np.random.default_rng(1).uniform((-16, -16, -3.5), (16, 16, 3.5), (150_000, 3))
+    p = p[made.region(p) < -0.3]
+    metal = made.metal(p) < 0
+    away = cKDTree(_surface_points(kind, 96) * 2.0, boxsize=2.0).query(chart.read(p) % 2.0)[0]
+    half = made.solved.thin_mm / 2
+    assert not (metal & (away > 1.5 * half)).any()
+    assert np.mean(metal[away < 0.6 * half]) > 0.999
+    assert np.mean(metal) == pytest.approx(0.25, abs=0.012)
+
+
+def _surface_points(kind: str, n: int) -> Array:
+    """Points of f = 0 in one cell (cells), where lines between nodes cross it."""
+    nodes = rooms.points(n)
+    f = np.empty(len(nodes))
+    tpms_level(SURFACES.index(kind), 1.0, nodes, f)
+    f, found = f.reshape((n,) * 3), []
+    for axis in range(3):
+        ahead = np.roll(f, -1, axis)
+        crossed = (f < 0) != (ahead < 0)
+        at = np.argwhere(crossed).astype(float)
+        at[:, axis] += f[crossed] / (f[crossed] - ahead[crossed])
+        found.append(at / n)
+    out: Array = np.concatenate(found) % 1.0
+    return out
+
+
+@pytest.mark.parametrize("form", ["network", "sheet"])
+def test_conformal_layers_follow_the_surface(form: str) -> None:
+    """A cone-like body: a cell deeper, and a cell farther round, the lattice is the same; its network has the porosity."""
+    cone = shapes.torus((0, 0, 0), (0, 0, 1), 14.0, 6.0)
+    belt = shapes.box((0, 0, 0), (60, 60, 5)) - shapes.cylinder((0, 0, -9), (0, 0, 9), 15)
+    asked = Lattice("gyroid", form, 1.5, porosity=0.7, placement="conformal")  # type: ignore[arg-type]
+    made = coating.coat(asked, cone, depth_mm=3.2, selected=belt, border="cut")
+    p = np.random.default_rng(2).uniform((-20, -20, -2), (20, 20, 2), (150_000, 3))
+    p = p[(made.region(p) < -0.1) & (cone(p) > -1.5) & (cone(p) < -0.1)]
+    chart = placing.chart(asked, made.region, cone)
+    deeper = chart.place(chart.read(p) + [1.5, 0, 0])
+    whole = np.isfinite(deeper).all(axis=1)
+    whole[whole] = made.region(deeper[whole]) < -0.1
+    assert np.allclose(cone(deeper[whole]) - cone(p[whole]), -1.5, atol=2e-3)
+    assert np.mean((made.metal(p[whole]) < 0) == (made.metal(deeper[whole]) < 0)) > 0.98
+    assert np.mean(made.metal(p) > 0) == pytest.approx(0.7, abs=0.025)
 
 
 def test_spherical_layers_and_their_refusal() -> None:

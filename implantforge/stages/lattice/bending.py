@@ -21,6 +21,7 @@ CLIP = 0.1  # cells; values are cut off here, as farther out they are no distanc
 LIPSCHITZ = 2.0
 STEP = 0.004  # cells to either side for the slope
 LEAST = 0.3  # a slope that is flatter, a mm of distance or a cell of level, is taken for 1
+MOST_STEEP = 2.2  # a placement makes distances no steeper than it presses cells
 FAR_MM = 1e4
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
@@ -48,7 +49,12 @@ def bent(solved: SolvedLattice, bounds: Array, chart: Chart, knots: Knots | None
             slope += (rise / (2 * eps)) ** 2
         unit = 1.0 if sheet else 1.0 / cell
         steep = np.sqrt(slope)
-        steep = np.where(steep < LEAST * unit, unit, steep)
+        flat = steep < LEAST * unit
+        if (
+            sheet
+        ):  # distances leap where two sheets are equally near, and a leap over a slope would be metal in the pore
+            flat |= steep > MOST_STEEP
+        steep = np.where(flat, unit, steep)
         goal = target(here)
         out = np.abs(middle_value) / steep - goal if sheet else (middle_value - goal) / steep
         return np.clip(out, -most, most)
