@@ -4,79 +4,34 @@ IMPLANTFORGE_KNEES (default 100) says how many seeds, from 0. Bones are the mode
 """
 
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from implantforge.core import Anatomy, Grid, ImplantForgeError, Labels, Landmark, Mesh, Pose, Volume
-from implantforge.geom import shapemodel
-from implantforge.implants import Case, knee_total
+from implantforge.core import Anatomy, ImplantForgeError, Mesh
+from implantforge.implants import knee_total
 from implantforge.stages import anatomy
-from implantforge.stages.anatomy import marks
-from implantforge.stages.anatomy.atlas import mean as atlas_of
-from implantforge.stages.anatomy.marks import ball
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import drawn_knees
 
 ALIGNMENTS = ("mechanical", "functional")
 COUNT = int(os.environ.get("IMPLANTFORGE_KNEES", "100"))
 
 
-def true_points(kind: str, vertices: np.ndarray) -> dict[str, np.ndarray]:
-    """Landmarks of a sample by its corresponding vertices."""
-    mine, area = marks.of(kind, 1), atlas_of(kind, 1).area
-    out = {name: vertices[index] for name, index in mine.vertex.items()}
-    if kind == "femur":
-        out["head_center"] = ball(vertices[mine.zone["head"]], area[mine.zone["head"]])[0]
-        out["knee_center"] = (out["medial_epicondyle"] + out["lateral_epicondyle"]) / 2
-    else:
-        for part in ("medial", "lateral"):
-            zone = mine.zone[f"{part}_plateau"]
-            out[f"{part}_plateau"] = area[zone] @ vertices[zone] / area[zone].sum()
-    return out
-
-
-def draw(seed: int) -> tuple[str, dict[str, Mesh], dict[str, dict[str, np.ndarray]]]:
-    """Side, bones and true landmarks of a seed."""
-    rng = np.random.default_rng([seed, 605])
-    shape, bones = shapemodel.load(1)
-    nodes = shape.nodes(rng.standard_normal(len(shape.sd)).clip(-2.5, 2.5))
-    side = "right" if seed % 2 else "left"
-    pose = Pose(Rotation.from_rotvec(rng.normal(0.0, 0.3, 3)).as_matrix(), rng.uniform(-300.0, 300.0, 3))
-    flip = np.array([-1.0 if side == "right" else 1.0, 1.0, 1.0])
-    meshes, truth = {}, {}
-    for kind in ("femur", "tibia"):
-        matrix, faces = bones[f"{kind}_left"]
-        mesh = Mesh(np.asarray(matrix @ nodes), faces)
-        points = true_points(kind, mesh.vertices)
-        if kind == "tibia":
-            fibula = np.asarray(bones["fibula_left"][0] @ nodes)
-            points["lateral_malleolus"] = fibula[fibula[:, 2].argmin()]
-            points["ankle_center"] = (points["medial_malleolus"] + points["lateral_malleolus"]) / 2
-        mesh = mesh.mirrored_x() if side == "right" else mesh
-        meshes[f"{kind}_{side}"] = mesh.moved(pose)
-        truth[f"{kind}_{side}"] = {name: pose.apply(at * flip) for name, at in points.items()}
-    return side, meshes, truth
-
-
-def empty() -> tuple[Volume, Labels]:
-    """No CT: a speck far away."""
-    grid = Grid(Pose(np.eye(3), np.full(3, 9e3)), np.ones(3), (2, 2, 2))
-    return Volume(grid, np.zeros(grid.shape, np.int16)), Labels(grid, np.zeros(grid.shape, np.uint8), {})
-
-
 def planned(side: Any, meshes: dict[str, Mesh], found: dict[str, Anatomy], params: Any) -> Any:
     """The plan of one knee."""
-    return knee_total.plan(Case(side, *empty(), meshes, found), params)
+    return knee_total.plan(drawn_knees.case(side, meshes, found), params)
 
 
 def one(seed: int) -> dict[str, dict[str, Any]]:
     """One knee by every alignment, planned on what was found and on the truth, and how far they are apart."""
-    side, meshes, truth = draw(seed)
-    pages = {
-        bone: Anatomy(bone, side, {n: Landmark(n, at, 0.3, "truth") for n, at in points.items()})  # type: ignore[arg-type]
-        for bone, points in truth.items()
-    }
+    side, meshes, truth = drawn_knees.draw(seed)
+    pages = drawn_knees.pages(side, truth)
     row: dict[str, Any] = {"seed": seed, "side": side, "refused": ""}
     began = time.process_time()
     try:
@@ -105,10 +60,12 @@ def compared(side: Any, meshes: Any, found: Any, pages: Any, alignment: str, ana
         row[f"{name}_off"] = abs(a.metrics["size"] - b.metrics["size"]) / steps
         turn = a.pose.rotation.T @ b.pose.rotation
         row[f"{name}_deg"] = float(np.degrees(Rotation.from_matrix(turn).magnitude()))
-        if a.params["size"] != b.params["size"]:
+        if a.params["size"] != b.params["size"] or mine.params["insert_mm"] != right.params["insert_mm"]:
+            # the place of the same choice
             asked = {"size": int(a.metrics["size"])} | ({"width": _width(a)} if name == "femoral" else {})
             part = getattr(params, name).model_copy(update=asked)
-            b = planned(side, meshes, pages, params.model_copy(update={name: part})).parts[name]
+            same = {name: part, "insert_mm": mine.params["insert_mm"]}
+            b = planned(side, meshes, pages, params.model_copy(update=same)).parts[name]
         row[f"{name}_mm"] = float(np.linalg.norm(a.pose.origin_mm - b.pose.origin_mm))
         row[f"{name}_overhang_mm"] = a.metrics["overhang_mm"]
     m = mine.metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -50,14 +50,8 @@ def plan(case: Case, params: TibialParams) -> Fit:
     """The cut by the alignment, turned along Akagi's line; the largest tray that hangs over by at most 1 mm where least of
     it does; the longest keel that stays in the bone. FitError with numbers when none fits."""
     name = f"tibia_{case.side}"
-    anatomy, mesh = case.anatomy[name], case.bones[name]
-    frame = frames.tibia(mesh, anatomy, frames.akagi(anatomy))
-    slope = slope_of(anatomy.measures, params)
-    native = tibial.native_valgus_deg(anatomy, frame, slope)
-    valgus = params.valgus_deg
-    if valgus is None:
-        valgus = native if params.alignment == "kinematic" else 0.0
-    cut, medial, lateral = tibial.cut(anatomy, frame, slope, valgus, params.resection_mm)
+    mesh = case.bones[name]
+    frame, slope, native, valgus, cut, medial, lateral = resected(case, params)
     face = cover.face(mesh, cut)
     found = tibial.rows(face, case.side, None if params.size is None else float(params.size))
     best = found[0]
@@ -83,6 +77,30 @@ def plan(case: Case, params: TibialParams) -> Fit:
         "stack_mm": params.tray_mm + params.coat_mm, "cuts": [row], "gap_samples": gap,
     }  # fmt: skip
     return Fit("knee_tibial", values, pose, metrics, told, told[0]["why"])
+
+
+class Resected(NamedTuple):
+    """The cut by the recipe: the bone's frame, slope, native and planned valgus, the cut's pose, what it removes."""
+
+    frame: frames.Frame
+    slope_deg: float
+    native_deg: float
+    valgus_deg: float
+    cut: Pose
+    medial_mm: float
+    lateral_mm: float
+
+
+def resected(case: Case, params: TibialParams) -> Resected:
+    """The cut of a case, before any tray is laid on it. AnatomyError as `frames.tibia`."""
+    anatomy = case.anatomy[f"tibia_{case.side}"]
+    frame = frames.tibia(case.bones[anatomy.bone], anatomy, frames.akagi(anatomy))
+    slope = slope_of(anatomy.measures, params)
+    native = tibial.native_valgus_deg(anatomy, frame, slope)
+    valgus = params.valgus_deg
+    if valgus is None:
+        valgus = native if params.alignment == "kinematic" else 0.0
+    return Resected(frame, slope, native, valgus, *tibial.cut(anatomy, frame, slope, valgus, params.resection_mm))
 
 
 def slope_of(measures: Any, params: TibialParams) -> float:

@@ -46,19 +46,19 @@ def plan(case: Case, params: TotalParams) -> Fit:
     """
     own = _aligned(case, params)
     thigh = knee_femoral.plan(case, own.femoral)
-    shin = knee_tibial.plan(case, own.tibial)
-    rows = _inserts(thigh, shin, params)
+    asked = knee_tibial.resected(case, own.tibial)
+    gap = _gaps(thigh, (asked.medial_mm, asked.lateral_mm), params)["gap_extension_mm"]
+    rows = _inserts(gap, own.tibial.tray_mm + own.tibial.coat_mm, params)
     best = rows[0]
     if not best["fits"]:
         raise FitError(
-            f"knee_total: no insert fills a gap of {_gaps(thigh, shin, params)['gap_extension_mm']:.1f} mm: the nearest, "
+            f"knee_total: no insert fills a gap of {gap:.1f} mm: the nearest, "
             f"{best['insert_mm']:.0f} mm, asks for a tibial cut {best['deeper_mm']:+.1f} mm deeper "
             f"({params.depth_reach_mm} allowed)"
         )
     deeper = own.tibial.model_copy(update={"resection_mm": own.tibial.resection_mm + best["deeper_mm"]})
-    if abs(best["deeper_mm"]) > 1e-6:
-        shin = knee_tibial.plan(case, deeper)
-    gaps = _gaps(thigh, shin, params)
+    shin = knee_tibial.plan(case, deeper)
+    gaps = _gaps(thigh, (shin.metrics["resection_medial_mm"], shin.metrics["resection_lateral_mm"]), params)
     metrics = gaps | _alignment(case, thigh, shin) | {
         "insert_mm": best["insert_mm"], "insert_thinnest_mm": best["insert_mm"] - sizes.DISH_MM,
         "stack_mm": best["stack_mm"], "laxity_extension_mm": gaps["gap_extension_mm"] - best["stack_mm"],
@@ -111,24 +111,23 @@ def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float)
     return shares[0], shares[1], turn
 
 
-def _gaps(thigh: Fit, shin: Fit, params: TotalParams) -> dict[str, float]:
-    """Gaps between the cuts by compartment, their means and differences, mm."""
-    f, t, space = thigh.metrics, shin.metrics, params.joint_space_mm
+def _gaps(thigh: Fit, removed: tuple[float, float], params: TotalParams) -> dict[str, float]:
+    """Gaps between the cuts by compartment, their means and differences, mm; removed: of the medial and lateral tibia."""
+    f, space = thigh.metrics, params.joint_space_mm
     out: dict[str, float] = {}
     for way, face in (("extension", "distal"), ("flexion", "posterior")):
-        both = [f[f"{face}_{part}_mm"] + t[f"resection_{part}_mm"] + space for part in ("medial", "lateral")]
+        both = [f[f"{face}_{part}_mm"] + low + space for part, low in zip(("medial", "lateral"), removed)]
         out |= {f"gap_{way}_medial_mm": both[0], f"gap_{way}_lateral_mm": both[1], f"gap_{way}_mm": sum(both) / 2,
                 f"imbalance_{way}_mm": both[0] - both[1]}  # fmt: skip
     out["gap_difference_mm"] = out["gap_flexion_mm"] - out["gap_extension_mm"]
     return out
 
 
-def _inserts(thigh: Fit, shin: Fit, params: TotalParams) -> list[dict[str, Any]]:
+def _inserts(gap: float, tray_mm: float, params: TotalParams) -> list[dict[str, Any]]:
     """Every insert with the depth of tibial cut at which the stack fills the mean extension gap, best first."""
-    gap = _gaps(thigh, shin, params)["gap_extension_mm"]
     found = []
     for insert in sizes.INSERTS_MM if params.insert_mm is None else (params.insert_mm,):
-        stack = sizes.FEMORAL_MM + insert - sizes.DISH_MM + shin.params["stack_mm"]
+        stack = sizes.FEMORAL_MM + insert - sizes.DISH_MM + tray_mm
         deeper = stack - gap
         found.append(
             {"insert_mm": insert, "stack_mm": stack, "deeper_mm": deeper, "fits": abs(deeper) <= params.depth_reach_mm}

@@ -15,7 +15,7 @@ from implantforge.stages.knee.sizes import FEMORAL_MM, Femoral, curve_points
 STEP_MM, MARGIN_MM = 0.5, 4.0
 GROOVE_DEG = (8.0, 65.0)
 """The groove of the flange is shallower than the valley between the condyles; in between it runs out over this arc."""
-FLANGE_GROOVE = 0.45
+FLANGE_GROOVE = 0.6
 LUG_LENGTH_MM, RIM_MM, SKIN_MM = 12.0, 1.5, 2.0
 BOX_ROOF_DEG, BOX_WALL_MM, CAM_MM = 7.0, 3.0, 4.5
 
@@ -40,7 +40,7 @@ def aside_mm(size: Femoral) -> float:
 
 def coronal_radius_mm(size: Femoral) -> float:
     """Radius of each condyle seen from the front."""
-    return 0.5 * size.ap_mm
+    return 0.6 * size.ap_mm
 
 
 def lug_places(size: Femoral) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -83,9 +84,10 @@ def _crossing(at: Array, value: Array) -> float:
     return float(at[i - 1] + share * (at[i] - at[i - 1]))
 
 
+@lru_cache(maxsize=2)
 def of(mesh: Mesh, pose: Pose) -> Distal:
     """The lower REACH_MM of a femur in its own frame. What is cut off above is left open: columns are counted from
-    below."""
+    below. The last ones are remembered: a plan asks for the same bone more than once."""
     local = pose.inverse_apply(mesh.vertices)
     keep = (local[:, 2] < REACH_MM)[mesh.faces].any(axis=1)
     used = np.unique(mesh.faces[keep])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,7 @@ def shaft(mesh: Mesh, at: Array, up: Array, span: tuple[float, float]) -> tuple[
     return way, float(np.ptp(points @ way)) if sign else 0.0
 
 
+@lru_cache(maxsize=2)
 def femur(mesh: Mesh, anatomy: Anatomy, valgus_deg: float) -> Frame:
     """Frame of a femur: up to the head from the notch; where the head is not seen, the shaft's axis turned valgus_deg
     toward it. Left along the posterior condyles. AnatomyError when neither axis or no condyle shows."""
