@@ -183,6 +183,33 @@ def test_refuses_ramps_that_do_not_rise_and_frames_without_size() -> None:
         ball.cylindrical(Pose(), 0.0, ball.bounds, 1.0)
 
 
+def test_distances_inward_only() -> None:
+    """Inside as with both sides; outside never more than the distance; the same coat."""
+    ring = shapes.torus((0, 0, 0), (1, 2, 3), 6.0, 2.5)
+    mesh = polygonise(ring, 0.4)
+    both, inward = shapes.from_mesh(mesh, 0.3, 2.4), shapes.from_mesh(mesh, 0.3, 2.4, inward=True)
+    p = np.random.default_rng(3).uniform(-9, 9, (20_000, 3))
+    a, b = both(p), inward(p)
+    assert np.abs(a - b)[a < -0.6].max() < 1e-6
+    assert (b <= ring(p) + 0.1)[a > 0].all()  # a third of a sample: values between are linear
+    assert (b[a > 0] > 0).all()
+    made = [polygonise(f & f.offset(1.0).scaled(-1.0) & _tile(3), 0.25) for f in (both, inward)]
+    assert (made[0].faces == made[1].faces).all()
+    assert np.abs(made[0].vertices - made[1].vertices).max() < 1e-5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_samples_read_by_rows(turned: bool) -> None:
+    """Rows of samples along the axes equal samples read one by one, beyond their box too."""
+    ball = shapes.sampled(shapes.sphere((0.3, 0.2, 0.1), 3.0), 0.37)
+    if turned:
+        ball = ball.moved(Pose(Rotation.from_euler("z", 0.5).as_matrix(), np.array([0.2, 0.1, 0.3])))
+    mesh = polygonise(ball, 0.11)
+    assert np.abs(ball(mesh.vertices)).max() < 0.011 * 0.11
+    far = ball.offset(-1.5)  # of which the surface lies beyond the samples
+    assert np.abs(far(polygonise(far, 0.3, bounds=np.array([[-9.0] * 3, [9.0] * 3])).vertices)).max() < 0.011 * 0.3
+
+
 def _drawn(seed: int) -> tuple[Field, float]:
     """A family, cell, thickness, grade, placement and shape at random, and h."""
     rng = np.random.default_rng(seed)

@@ -273,9 +273,9 @@ def waves(terms: ArrayLike, lengths_mm: ArrayLike, bounds: ArrayLike, slope: flo
     return Field(evaluate, np.asarray(bounds, np.float64), steep, form=form)
 
 
-def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
+def from_mesh(mesh: Mesh, h_mm: float, band_mm: float, *, inward: bool = False) -> Field:
     """Distance to a closed mesh, exact at samples h_mm apart within band_mm of it, a lower bound of it beyond, trilinear
-    between.
+    between. With inward the band lies inside only: outside, distances end 1.8 samples from the mesh, in half the time.
 
     Inside is where a column from below has crossed the mesh an odd number of times. Raises GeometryError for an empty
     mesh or more than 400 M samples.
@@ -291,26 +291,37 @@ def from_mesh(mesh: Mesh, h_mm: float, band_mm: float) -> Field:
     corners = ((mesh.vertices - low) / h_mm)[mesh.faces]
     band = band_mm / h_mm
     order, starts = _slabs(corners[:, :, 0], min(band, BESIDE), shape[0])
-    square = _squares(corners, order, starts, band, shape)  # type: ignore[arg-type]
     inside = np.zeros(shape, np.bool_)
     scan.crossings(corners, order, starts, SLAB, np.array([1.7e-5, 2.9e-5]), inside)
+    square = _squares(corners, order, starts, band, shape, inside if inward else None)  # type: ignore[arg-type]
     values = np.sqrt(square, out=square)
     away = values >= band
+    if inward:
+        away |= ~inside & (values >= BESIDE)
     if not away.all():
         # how far the band is, less a sample: the mesher passes over what no surface can reach
-        values[away] += np.maximum(edt.edt(away, parallel=0)[away] - 1.0, 0.0)
+        # (half a diagonal at either end where the band is thin)
+        values[away] += np.maximum(edt.edt(away, parallel=0)[away] - (1.75 if inward else 1.0), 0.0)
     values *= np.where(inside, np.float32(-h_mm), np.float32(h_mm))
     return from_samples(Grid(Pose(origin_mm=low), np.full(3, h_mm), shape), values)  # type: ignore[arg-type]
 
 
 def _squares(
-    corners: Array, order: NDArray[np.int64], starts: NDArray[np.int64], band: float, shape: tuple[int, int, int]
+    corners: Array,
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    band: float,
+    shape: tuple[int, int, int],
+    within: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
-    """Squared distances in samples (i,j,k), at most band^2: exact within BESIDE; beyond, of the triangles that are
-    nearest to the samples around, 1 in 100 of which is second nearest by more than 0.01 sample."""
+    """Squared distances in samples (i,j,k), at most band^2, not within at most BESIDE^2: exact within BESIDE; beyond, of
+    the triangles that are nearest to the samples around, 1 in 100 of which is second nearest by more than 0.01 sample."""
     beside = min(band, BESIDE)
     owner, square = np.full(shape, -1, np.int32), np.full(shape, np.inf, np.float32)
     nearest.seed(corners, order, starts, SLAB, beside, owner, square)
+    if within is not None:
+        left_out = ~within & (owner < 0)
+        owner[left_out], square[left_out] = -2, beside * beside
     # a ring of samples at a time, and twice more so that each has asked all around it
     rings = int(np.ceil((band - beside) / 0.9)) if band > beside else 0
     for ring in range(rings + 2 if rings else 0):

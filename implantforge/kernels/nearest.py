@@ -61,13 +61,13 @@ def seed(corners, order, starts, slab, band, owner, square):  # type: ignore[no-
 @parallel_kernel
 def spread(corners, fresh, old_owner, old_square, owner, square):  # type: ignore[no-untyped-def]
     """square and owner (i,j,k) = the nearest of the triangles that own the 26 samples around each, of the last state;
-    samples that have an owner stay as they are where fresh is set."""
+    samples that have an owner stay as they are where fresh is set, those of owner -2 always."""
     ni, nj, nk = square.shape
     for i in prange(ni):
         for j in range(nj):
             for k in range(nk):
                 mine, best = old_owner[i, j, k], old_square[i, j, k]
-                if not fresh or mine < 0:
+                if mine != -2 and (not fresh or mine < 0):
                     seen = mine
                     for u in range(max(np.int64(i) - 1, 0), min(np.int64(i) + 2, ni)):
                         for v in range(max(j - 1, 0), min(j + 2, nj)):
