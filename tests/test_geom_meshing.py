@@ -193,7 +193,7 @@ def test_distances_inward_only() -> None:
     assert np.abs(a - b)[a < -0.6].max() < 1e-6
     assert (b <= ring(p) + 0.1)[a > 0].all()  # a third of a sample: values between are linear
     assert (b[a > 0] > 0).all()
-    made = [polygonise(f & f.offset(1.0).scaled(-1.0) & _tile(3), 0.25) for f in (both, inward)]
+    made = [polygonise((f - f.offset(-1.0)) & _tile(3), 0.25) for f in (both, inward)]
     assert (made[0].faces == made[1].faces).all()
     assert np.abs(made[0].vertices - made[1].vertices).max() < 1e-5
 
