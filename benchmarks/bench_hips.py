@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import manifold3d
 import numpy as np
@@ -27,7 +28,7 @@ from implantforge.stages.phantoms.distance import signed
 COUNT = int(os.environ.get("IMPLANTFORGE_HIPS", "100"))
 FIRST_SEED, MESH_MM = 1000, 2.0
 SPACING_MM = (0.8, 0.8, 1.0)
-FINE_MM = 0.6
+FINE_MM = 0.8
 
 
 def grid_around(frame: Any, spacing: Any) -> Grid:
@@ -55,7 +56,7 @@ def cut_at(mesh: Mesh, z_mm: float) -> Mesh:
     return Mesh(np.asarray(out.vert_properties, np.float64)[:, :3], np.asarray(out.tri_verts, np.int32))
 
 
-def true_scan(drawn: Any, side: str) -> Volume:
+def true_scan(drawn: Any, side: str, edge_hu: float) -> Volume:
     """HU that cross the endosteal threshold exactly where the painter's cortex ends, without blur or noise."""
     grid = grid_around(drawn.femur[side], (FINE_MM,) * 3)
     depth = signed(drawn.meshes[f"femur_{side}"], grid.pose.origin_mm, grid.spacing_mm, grid.shape,
@@ -64,7 +65,7 @@ def true_scan(drawn: Any, side: str) -> Volume:
     points = grid.to_patient(np.argwhere(near))
     hu = np.full(grid.shape, 1400, np.int16)
     inner = depth[near] + drawn.cortex[f"femur_{side}"](points)
-    hu[near] = np.rint(600.0 + 800.0 * np.clip(inner / FINE_MM, -1.0, 1.0)).astype(np.int16)
+    hu[near] = np.rint(edge_hu + 700.0 * np.clip(inner / FINE_MM, -1.0, 1.0)).astype(np.int16)
     return Volume(grid, hu)
 
 
@@ -120,18 +121,24 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
     known = {**found, name: canal.with_canal(found[name], wall)}
     labels = Labels(volume.grid, np.zeros(volume.grid.shape, np.uint8), {})
     case = Case(side, volume, labels, meshes, known)  # type: ignore[arg-type]
-    fit = implant.plan(case, params)
+    with patch.object(hip_stem, "cavity", lambda *_: wall):  # found above: once is enough
+        fit = implant.plan(case, params)
     seconds = time.process_time() - began
     planted = {
         n: true_hip(a, drawn, n[4:]) if n.startswith("hip") else true_femur(a, drawn, n[6:]) for n, a in found.items()
     }
-    fine = true_scan(drawn, side)
+    fine = true_scan(drawn, side, params.stem.endosteal_hu)
     wall = canal.cavity(fine, meshes[name], planted[name], params.stem.endosteal_hu, params.stem.cortex_mm)
     planted[name] = canal.with_canal(planted[name], wall)
     real = Case(side, fine, labels, meshes, planted)  # type: ignore[arg-type]
     cup = hip_cup.plan(real, params.cup)
     stem = hip_stem.seated(wall, planted[name], params.stem, cup.pose.origin_mm)
     frame, ours = np.array(cup.params["frame_rotation"]), fit.parts
+    other = "right" if side == "left" else "left"
+    middle = (found["hip_left"].at("asis") + found["hip_right"].at("asis")) / 2.0
+    shares = [legs.share(drawn.femur[at].head, true_femur(found[f"femur_{at}"], drawn, at), frame, middle)
+              for at in (side, other)]  # fmt: skip
+    apart = [fit.metrics[f"{what}_difference_before_mm"] for what in ("leg_length", "offset")]
     # what the planned metal does to the leg, read in the true pelvic frame
     moved = ours["cup"].pose.origin_mm - np.array(ours["stem"].params["head_mm"])
     got, want = legs.change(moved, frame, side), legs.Share(0.0, 0.0)
@@ -147,6 +154,8 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
         "stem_deg": turned_deg(ours["stem"].pose.rotation[:, 2], stem.pose.rotation[:, 2]),
         "stem_turn_deg": turned_deg(ours["stem"].pose.rotation[:, 0], stem.pose.rotation[:, 0]),
         "leg_length_mm": abs(got.length_mm - want.length_mm), "offset_mm": abs(got.offset_mm - want.offset_mm),
+        "leg_difference_mm": abs(apart[0] - shares[0].length_mm + shares[1].length_mm),
+        "offset_difference_mm": abs(apart[1] - shares[0].offset_mm + shares[1].offset_mm),
         "head_mm": apart_mm(found[name], planted[name], "head_center"),
         "trochanter_mm": apart_mm(found[name], planted[name], "lesser_trochanter"),
         "same_style": float(all(ours["stem"].params[k] == stem.params[k] for k in hip_stem.Style._fields)),
@@ -230,6 +239,15 @@ class Hips:
 
     def track_offset_worst_mm(self, found: list[dict[str, Any]]) -> float:
         return float(self._values(found, "offset_mm").max())
+
+    def track_leg_length_difference_to_other_side_worst_mm(self, found: list[dict[str, Any]]) -> float:
+        return float(self._values(found, "leg_difference_mm").max())
+
+    def track_leg_length_difference_to_other_side_median_mm(self, found: list[dict[str, Any]]) -> float:
+        return float(np.median(self._values(found, "leg_difference_mm")))
+
+    def track_offset_difference_to_other_side_worst_mm(self, found: list[dict[str, Any]]) -> float:
+        return float(self._values(found, "offset_difference_mm").max())
 
     def track_cpu_median_s(self, found: list[dict[str, Any]]) -> float:
         return float(np.median(self._values(found, "cpu_s")))

@@ -42,10 +42,15 @@ from implantforge.stages.stems import (
     surface_points,
 )
 
+LOCAL_MM = 1.0
+"""No point of the body may pass the canal wall by more (fact 3.1)."""
 NECK_CUT_MM = (8.0, 15.0)
 """Above the lesser trochanter (fact 3.1): how far a neck off the shelf may move the cut."""
 CONTACT_MM = 1.0
 """A surface this near the canal wall counts as contact (fit: share of perimeter within 1 mm of cortex, fact 3.1)."""
+DEEPEST, SCORE_SCALE = 0.02, 3.0
+"""Share of the surface whose mean overlap is held to the limit: one voxel's noise does not decide; points of fill by which
+a style counts a third in the size."""
 WALL_SIGMA_MM = 0.15
 """How well the canal's wall is known, one sigma: surfaces 0.03-0.12 mm, the endosteal edge less well."""
 
@@ -66,14 +71,15 @@ class StemParams(Params):
     resection_above_trochanter_mm: float = mm(12.0, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar",
                                               tag="M", source="8-15 mm customary")  # fmt: skip
     resection_angle_deg: float = deg(45.0, 30.0, 60.0, "neck cut to the plane across the shaft", tag="M")
-    endosteal_hu: float = number(600.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
+    endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
                                  source="endosteal boundary 500-700 HU")  # fmt: skip
     cortex_mm: float = mm(
         2.0, 1.0, 5.0, "bone left between cavity and outer surface", source="remaining cortex >= 2 mm"
     )
     press_fit_mm: float = mm(0.3, 0.0, 0.8, "overlap with the canal wall wanted at the most", tag="M",
                              source="0.3-0.8 mm a side")  # fmt: skip
-    overlap_limit_mm: float = mm(0.8, 0.0, 1.0, "deepest overlap with the canal wall accepted", source="<= 1 mm local")
+    overlap_limit_mm: float = mm(0.65, 0.0, 1.0, "overlap with the canal wall accepted, mean of the deepest 2 %",
+                                 source="<= 1 mm local")  # fmt: skip
     coat_depth_mm: float = mm(1.5, 0.8, 2.0, "porous coat", tag="M", source="0.8-2.0 mm", of="design")
     coat_share: float = number(1 / 3, 0.2, 0.5, "share of the stem's length that is coated, from the top", tag="M",
                                source="proximal 1/3-1/2", of="design")  # fmt: skip
@@ -124,7 +130,7 @@ def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, 
     stem = body(best["width_mm"], best["length_mm"], best["style"], params.section_exponent)
     pose: Pose = best["pose"]
     metrics, gap = _measure(stem, pose, wall, cut, best | {"coat_mm": best["length_mm"] / 3})
-    metrics |= _chances(best, params, wall, target_mm, cut)
+    metrics |= _chances(found, params)
     low = pose.inverse_apply(anatomy.at("lesser_trochanter"))
     metrics["neck_cut_above_trochanter_mm"] = float(-(low @ cut) / cut[2])
     solved = _neck(best, anatomy, target_mm, params, head_extra_mm)
@@ -152,17 +158,16 @@ def _contact_hu(case: Case, fit: Fit) -> dict[str, float]:
     )
 
 
-def _chances(best: dict, params: StemParams, wall: Field, target_mm: Array, cut: Array) -> dict[str, float]:
-    """How likely the neighbouring sizes are in truth, were the wall known to WALL_SIGMA_MM all round: this one fails, or
-    the next one fits, where the wall lies that much further in or out."""
-    larger = 0.0
-    if best["size"] + 1 in SIZES and params.size is None:
-        over = _rested(best["size"] + 1, best["style"], params, wall, best["pose"], target_mm, cut)["overlap_mm"]
-        larger = float(ndtr((params.overlap_limit_mm - over) / WALL_SIGMA_MM))
-    smaller = (
-        float(ndtr((best["overlap_mm"] - params.overlap_limit_mm) / WALL_SIGMA_MM)) if params.size is None else 0.0
-    )
-    smaller = smaller if best["size"] > 1 else 0.0
+def _chances(found: list[dict], params: StemParams) -> dict[str, float]:
+    """How likely the neighbouring sizes are in truth: how near the styles' mean lies to the border of the next size, in
+    sigmas of a wall known to WALL_SIGMA_MM on either side (a size is 1 mm of width)."""
+    if params.size is not None:
+        return {}
+    best = found[0]["size"]
+    over = found[0]["agreed"] - best
+    step = 2.0 * WALL_SIGMA_MM / (SIZES[2][0] - SIZES[1][0])
+    smaller = float(ndtr(-over / step)) if best > min(SIZES) else 0.0
+    larger = float(ndtr((over - 1.0) / step)) if best < max(SIZES) else 0.0
     return {"size_smaller_probability_pct": 100 * smaller, "size_larger_probability_pct": 100 * larger,
             "size_probability_pct": 100 * (1.0 - smaller - larger)}  # fmt: skip
 
@@ -172,14 +177,14 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
     best = found[0]
     if row is best:
         why = (
-            f"size {row['size']}, {row['length_mm']:.0f} mm: best fill of {len(found)} candidates "
+            f"size {row['size']}, {row['length_mm']:.0f} mm: the size most styles agree on, best fill of {len(found)} "
             f"({row['fill_mid_pct']:.0f} % at mid-stem), overlap with the canal wall {row['overlap_mm']:.2f} mm"
         )
     else:
         less = {name: best[f"fill_{name}_pct"] - row[f"fill_{name}_pct"] for name in ("proximal", "mid", "distal")}
         worst = max(less, key=lambda name: less[name])
         why = f"fills {less[worst]:.1f} points less of the {worst} canal"
-    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "score")}
+    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "score", "agreed")}
     return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
 
 
@@ -201,64 +206,75 @@ def _start(anatomy: Anatomy, params: StemParams) -> Pose:
 
 
 def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
-    """The best seat of every style, ranked; the other calcar arcs are tried on the four best, for they only matter above."""
+    """The best seat of every style, ranked: first those of the size that the best styles agree on, then by fill. The other
+    calcar arcs are tried on the four best, for they only matter above."""
     family, rows, near = FAMILIES[params.family], [], 6
     for style in family.styles:
         rows += _largest(style, params, wall, start, head, cut, near)
         near = rows[-1]["size"] if rows else near
-    for row in _ranked(rows)[:4]:
+    agreed = _could_be(rows) if rows else 0.0
+    size = int(agreed) if params.size is None else params.size
+    for row in _ranked(rows, size)[:4]:
         for calcar in family.other_calcars_mm:
             rows += _largest(row["style"]._replace(calcar_mm=calcar), params, wall, row["pose"], head, cut, row["size"])
-    return _ranked(rows)
+    return [row | {"agreed": agreed} for row in _ranked(rows, size)]
 
 
-def _ranked(rows: list[dict]) -> list[dict]:
-    return sorted(rows, key=lambda row: (-round(row["score"], 6), row["size"], row["style"]))
+def _could_be(rows: list[dict]) -> float:
+    """The size of the canal: the mean of what each style could just be, a good one counting more. One style's own border
+    between two sizes, which noise decides, hardly moves it."""
+    best = max(row["score"] for row in rows)
+    weight = np.exp([(row["score"] - best) / SCORE_SCALE for row in rows])
+    return float(weight @ np.array([row["could_be"] for row in rows]) / weight.sum())
+
+
+def _ranked(rows: list[dict], size: int) -> list[dict]:
+    return sorted(rows, key=lambda row: (abs(row["size"] - size), -round(row["score"], 6), row["size"], row["style"]))
 
 
 def _largest(
     style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array, near: int
 ) -> list[dict]:
     """The largest size of one style that seats within the overlap limit, looked for up or down from a size that is near
-    it (overlap grows with size)."""
+    it (overlap grows with size); `could_be` is that size and the share of the step to the next that would still go in."""
     sizes = [params.size] if params.size is not None else sorted(SIZES)
     at = sizes.index(near) if near in sizes else 0
-    kept = _seated(sizes[at], style, params, wall, start, head, cut)
-    if kept:
-        for size in sizes[at + 1 :]:
-            row = _seated(size, style, params, wall, kept["pose"], head, cut)
-            if row is None:
-                break
+    kept, over = None, None
+    row = _rested(sizes[at], style, params, wall, start, head, cut)
+    step = 1 if row["overlap_mm"] <= params.overlap_limit_mm else -1
+    rest = sizes[at + 1 :] if step > 0 else sizes[:at][::-1]
+    for size in (*rest, None):
+        if row["overlap_mm"] <= params.overlap_limit_mm:
             kept = row
-    else:
-        tried = (_seated(size, style, params, wall, start, head, cut) for size in reversed(sizes[:at]))
-        kept = next((row for row in tried if row), None)
-    return [_scored(kept, params, wall)] if kept else []
-
-
-def _seated(
-    size: int, style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array
-) -> dict | None:
-    """One size of one style at rest in the canal, or None when it passes the wall or leaves the scan."""
-    row = _rested(size, style, params, wall, start, head, cut)
-    return row if row["overlap_mm"] <= params.overlap_limit_mm else None
+        else:
+            over = row
+        if size is None or (kept and over):
+            break
+        row = _rested(size, style, params, wall, kept["pose"] if kept else start, head, cut)
+    if not kept:
+        return []
+    share = 0.5
+    if over and np.isfinite(over["overlap_mm"]):
+        share = (params.overlap_limit_mm - kept["overlap_mm"]) / (over["overlap_mm"] - kept["overlap_mm"])
+    return [_scored(kept | {"could_be": kept["size"] + min(share, 0.999)}, params, wall)]
 
 
 def _rested(size: int, style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> dict:
-    """One size of one style where it comes to rest, with its overlap (infinite where it leaves the scan)."""
+    """One size of one style where it comes to rest, with the mean overlap of its deepest points: over the limit where the
+    deepest passes LOCAL_MM, infinite where it leaves the scan."""
     width, length = SIZES[size]
     length = params.stem_length_mm or length * style.length_ratio
     stem = body(width, length, style, params.section_exponent)
     coarse = surface_points(stem, cut, 4.0, 20)
     seat = seating.seat(coarse, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
-    pose, beyond = seat.pose, seat.overlap_mm
-    if beyond <= params.overlap_limit_mm + 1.0:
-        pose = seating.turned_to(seat.pose, head)
-        placed = pose.apply(surface_points(stem, cut))
-        low, high = wall.bounds
-        within = ((placed > low) & (placed < high)).all()
-        beyond = max(beyond, float(wall(placed).max())) if within else float("inf")
-    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond}
+    pose = seating.turned_to(seat.pose, head)
+    placed = pose.apply(surface_points(stem, cut))
+    low, high = wall.bounds
+    beyond = np.sort(wall(placed))[-max(int(DEEPEST * len(placed)), 1) :]
+    within = ((placed > low) & (placed < high)).all()
+    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose,
+            "overlap_mm": max(float(beyond.mean()), float(beyond[-1]) + params.overlap_limit_mm - LOCAL_MM) if within
+            else float("inf")}  # fmt: skip
 
 
 def _scored(row: dict, params: StemParams, wall: Field) -> dict:
@@ -408,7 +424,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
               "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
         check("canal_fill_mid_pct", filled, "%", ">=", 70.0, f"canal fill at mid-stem by {by}: >= 80 target, < 70 refuse"),
         check("canal_fill_target_pct", filled, "%", ">=", 80.0, f"canal fill by {by}: target >= 80 %", severity="flag"),
-        check("canal_overlap_mm", m["canal_overlap_max_mm"], "mm", "<=", params.overlap_limit_mm + 0.1,
+        check("canal_overlap_mm", m["canal_overlap_max_mm"], "mm", "<=", LOCAL_MM,
               "press-fit 0.3-0.8 mm, local overlap with the cortex <= 1 mm"),
         check("head_center_error_mm", head_error, "mm", "<=", 2.0,
               "head centre on the machined taper against the planned one: target <= 2 mm (the neck is solved for it)"),

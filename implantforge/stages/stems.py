@@ -12,13 +12,14 @@ from scipy.special import gamma
 
 from implantforge.core import Array
 
-SIZES = {n: (7.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
-"""size -> (distal width mm, stem length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1)."""
+SIZES = {n: (9.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
+"""size -> (width at mid-stem mm, length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1). Named
+by the middle, a canal asks for the same size whatever the taper."""
 SHOULDER_MM = 12.0
 
 
 class Style(NamedTuple):
-    """A body shape made in every size: included tapers, depth over width at the tip, length over the size's own, and
+    """A body shape made in every size: included tapers, depth over width in the middle, length over the size's own, and
     the radius of the arc that flares toward the calcar."""
 
     taper_ml_deg: float
@@ -104,10 +105,11 @@ class Body:
 
 
 def body(width_mm: float, length_mm: float, style: Style, exponent: float) -> Body:
-    """The tapered body from tip (z = -length) to shoulder: straight tapers, and an arc that flares toward the calcar."""
+    """The tapered body from tip (z = -length) to shoulder: straight tapers about its middle, where it is width_mm wide,
+    and an arc that flares toward the calcar."""
     up = np.linspace(0.0, length_mm + SHOULDER_MM, 80)
-    half = width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(style.taper_ml_deg / 2.0))
-    depth = style.depth_ratio * width_mm / 2.0 + (up - 20.0) * np.tan(np.radians(style.taper_ap_deg / 2.0))
+    half = width_mm / 2.0 + (up - length_mm / 2.0) * np.tan(np.radians(style.taper_ml_deg / 2.0))
+    depth = style.depth_ratio * width_mm / 2.0 + (up - length_mm / 2.0) * np.tan(np.radians(style.taper_ap_deg / 2.0))
     start = length_mm - 62.0
     run = np.clip(up - start, 0.0, 0.75 * style.calcar_mm)
     flare = style.calcar_mm - np.sqrt(style.calcar_mm**2 - run**2)
