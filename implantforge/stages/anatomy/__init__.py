@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from implantforge.core import Anatomy, Array, Mesh, Volume
+from implantforge.core import Anatomy, Array, InputError, Mesh, Volume
 
 __all__ = ["KNOWN", "examine", "examine_all", "read_markups"]
 
-KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right", "skull")
-"""Bones that can be measured."""
+KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right", "skull", "pelvis")
+"""Bones that can be measured; a `pelvis` in one surface is measured as its two hip bones."""
 
 
 def examine(
@@ -29,6 +29,8 @@ def examine(
         raise AnatomyError(f"{name}: cannot be measured yet (can: {', '.join(KNOWN)})")
     if name == "skull":
         return skull.measure(mesh)
+    if name == "pelvis":
+        raise AnatomyError("pelvis: two bones in one surface: examine_all measures them as hip_left and hip_right")
     kind = {"femur": femur, "hip": hip, "tibia": tibia}[name.partition("_")[0]]
     found = kind.measure(mesh, "left" if name.endswith("left") else "right")
     mine = {label: at for label, at in (corrections or {}).items() if label.startswith(f"{name}.")}
@@ -47,11 +49,19 @@ def read_markups(path: Path) -> dict[str, Array]:
 
 def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | None = None) -> dict[str, Anatomy]:
     """Anatomy of several bones of one patient in one frame: hip bones share their anterior pelvic plane, femur and tibia
-    their hka_deg. corrections as Slicer labels `bone.landmark` (of one bone alone also `landmark`) in LPS mm."""
+    their hka_deg; a `pelvis` gives `hip_left` and `hip_right`. corrections as Slicer labels `bone.landmark` (of one bone
+    alone also `landmark`) in LPS mm."""
     from concurrent.futures import ThreadPoolExecutor
 
     from implantforge.stages.anatomy import corrected, lines, marks
 
+    if "pelvis" in meshes:
+        from implantforge.stages.anatomy import pelvis
+
+        twice = [name for name in ("hip_left", "hip_right") if name in meshes]
+        if twice:
+            raise InputError(f"pelvis: {twice[0]} is given as well: one of them is enough")
+        meshes = {name: mesh for name, mesh in meshes.items() if name != "pelvis"} | pelvis.split(meshes["pelvis"])
     # what all threads share is made before they start
     for kind in {name.partition("_")[0] for name in meshes} & {"femur", "hip", "tibia"}:
         marks.bone(kind)

@@ -56,7 +56,9 @@ class Atlas:
     def _corners(self) -> csr_matrix:
         """Vertices by faces, one where they meet."""
         count = len(self.faces)
-        return csr_matrix((np.ones(3 * count), (self.faces.ravel(), np.repeat(np.arange(count), 3))), (len(self.mean), count))
+        return csr_matrix(
+            (np.ones(3 * count), (self.faces.ravel(), np.repeat(np.arange(count), 3))), (len(self.mean), count)
+        )
 
     def normals_of(self, shape: Array) -> Array:
         """Unit normals (n,3) of the bent bone."""
@@ -152,7 +154,24 @@ def bending(still: Atlas, points: Mapping[str, tuple[str, int]]) -> Atlas:
     modes = (turn @ flat).reshape(len(turn), -1, 3)
     own = np.tensordot(turn, apart, axes=1)
     marks = {name: (at[k], own[:, k]) for k, name in enumerate(points)}
-    return replace(still, modes=modes, marks=marks, fragments=_fragments(still.name, still.mean, still.area))
+    fragments = _fragments(still.name, still.mean, still.area)
+    if still.name == "tibia":
+        fragments += _with_fibula(still)
+    return replace(still, modes=modes, marks=marks, fragments=fragments)
+
+
+def _with_fibula(tibia: Atlas) -> tuple[Fragment, ...]:
+    """The tibia with its fibula grown to it, whole and its upper and lower parts: the fibula turns the axes."""
+    fibula = mean("fibula")
+    points = np.concatenate([tibia.mean, fibula.mean + fibula.origin - tibia.origin])
+    area = np.concatenate([tibia.area, fibula.area])
+    top, length = points[:, 2].max(), np.ptp(points[:, 2])
+    out = [Fragment("whole with fibula", *spread_of(points, area))]
+    for share in (0.45, 0.7):
+        upper, lower = points[:, 2] > top - share * length, points[:, 2] < top - (1 - share) * length
+        out += [Fragment(f"proximal {share} with fibula", *spread_of(points[upper], area[upper])),
+                Fragment(f"distal {share} with fibula", *spread_of(points[lower], area[lower]))]  # fmt: skip
+    return tuple(out)
 
 
 def _rigid(points: Array) -> Array:

@@ -13,9 +13,9 @@ HEAD_RESIDUAL_LIMIT_MM = 2.0
 """Refuse the head above this RMS (fact S-5: flag above 1 mm, refuse above 2 mm)."""
 CONDYLES = ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle", "posterior_lateral_condyle",
             "distal_medial_condyle", "distal_lateral_condyle", "intercondylar_notch")  # fmt: skip
-SIGMA_MM = {"medial_epicondyle": 2.0, "lateral_epicondyle": 1.5, "posterior_medial_condyle": 1.0,
+SIGMA_MM = {"medial_epicondyle": 2.5, "lateral_epicondyle": 2.0, "posterior_medial_condyle": 1.0,
             "posterior_lateral_condyle": 1.0, "distal_medial_condyle": 1.5, "distal_lateral_condyle": 1.5,
-            "intercondylar_notch": 1.5, "greater_trochanter": 2.0, "lesser_trochanter": 1.5}  # fmt: skip
+            "intercondylar_notch": 2.2, "greater_trochanter": 2.0, "lesser_trochanter": 1.5}  # fmt: skip
 SHAFT_SHARE = 0.5
 CANAL = ("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index")
 

@@ -12,7 +12,7 @@ from implantforge.stages.anatomy.marks import ball
 from implantforge.stages.anatomy.seen import Seen
 from implantforge.stages.anatomy.sphere import hollow_sphere
 
-SIGMA_MM = {"asis": 2.0, "psis": 2.5, "pubic_tubercle": 2.0, "ischial_spine": 1.5, "aiis": 2.0, "piis": 3.0}
+SIGMA_MM = {"asis": 2.0, "psis": 2.5, "pubic_tubercle": 2.0, "ischial_spine": 1.5, "aiis": 2.5, "piis": 3.0}
 ANGLES = ("inclination_deg", "anteversion_deg", "inclination_anatomic_deg", "anteversion_anatomic_deg",
           "inclination_operative_deg", "anteversion_operative_deg")  # fmt: skip
 _SECTORS = 36
@@ -23,7 +23,8 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
 
     Acetabulum: sphere by robust least squares on the lunate surface. Rim: where the socket ends in 36 sectors around its
     axis, the notch left out; plane by trimmed least squares. Its angles stand against the anterior pelvic plane; with one
-    side only, left and right are those of the shape model's pelvis (see `paired` for both). AnatomyError as in `identify`.
+    side only (frame `pelvis`), left and right are those of the shape model's pelvis (see `paired` for both).
+    AnatomyError as in `identify`.
     """
     return of(identify.one(mesh, f"hip_{side}"))
 
@@ -46,7 +47,8 @@ def of(seen: Seen) -> Anatomy:
         seen.refused |= dict.fromkeys(ANGLES, "the anterior pelvic plane needs asis and pubic_tubercle")
     else:
         left = seen.way(seen.marks.axes[:, 0]) * (1.0 if side == "left" else -1.0)
-        seen.measures |= angles(rim.rotation[:, 2], plane(left, asis - pubis), side)
+        seen.frames["pelvis"] = Pose(plane(left, asis - pubis), asis)
+        seen.measures |= angles(rim.rotation[:, 2], seen.frames["pelvis"].rotation, side)
     seen.refused["app"] = "needs both hip bones; the angles here take left and right from the shape model"
     return out
 

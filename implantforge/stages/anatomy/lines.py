@@ -29,8 +29,12 @@ def anew(page: Anatomy, moved: set[str]) -> Anatomy:
     measures, frames = dict(page.measures), dict(page.frames)
     if page.bone.startswith("femur"):
         _femur(page, measures, frames)
-    if page.bone.startswith("hip") and "acetabulum_center" in moved and "acetabulum" in frames:
-        frames["acetabulum"] = Pose(frames["acetabulum"].rotation, marks["acetabulum_center"].at_mm)
+    if page.bone.startswith("hip") and "acetabulum" in frames:
+        _hip(page, measures, frames)
+    if page.bone.startswith("tibia"):
+        from implantforge.stages.anatomy import tibia
+
+        tibia.reckon(page.side, page.landmarks, frames, measures)
     refused = {name: why for name, why in page.refused.items() if name not in measures and name not in frames}
     return replace(page, measures=measures, frames=frames, refused=refused)
 
@@ -43,6 +47,18 @@ def _angle(a: Array, b: Array) -> float:
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
+def _hip(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -> None:
+    """The socket's axis from its corrected centre; the angles against the plane of the landmarks as they stand."""
+    centre, asis, pubis = (_at(page, name) for name in ("acetabulum_center", "asis", "pubic_tubercle"))
+    rim = frames["acetabulum"]
+    if centre is not None:
+        rim = frames["acetabulum"] = Pose(rim.rotation, centre)
+    if asis is not None and pubis is not None and "pelvis" in frames:
+        rotation = hip.plane(frames["pelvis"].rotation[:, 0], asis - pubis)
+        frames["pelvis"] = Pose(rotation, asis)
+        measures |= hip.angles(rim.rotation[:, 2], rotation, page.side)
+
+
 def _femur(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -> None:
     head, neck, knee = _at(page, "head_center"), _at(page, "neck_center"), _at(page, "knee_center")
     shaft = frames.get("shaft")
@@ -50,7 +66,7 @@ def _femur(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -
         up = shaft.rotation[:, 2]
         measures["offset_mm"] = float(np.linalg.norm(np.cross(head - shaft.origin_mm, up)))
         if neck is not None:
-            measures["neck_shaft_angle_deg"] = _angle(head - neck, -up)
+            _neck_shaft(page, head - neck, up, measures, frames)
         small = _at(page, "lesser_trochanter")
         if small is not None:
             measures["head_height_above_lesser_trochanter_mm"] = float((head - small) @ up)
@@ -75,6 +91,17 @@ def _femur(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -
             measures[name] = float(np.degrees(np.arctan2((head - base) @ front, -((head - base) @ lateral))))
     epi = outer - inner
     measures["epicondylar_to_condylar_deg"] = float(np.degrees(np.arctan2(-(epi @ front), epi @ lateral)))
+
+
+def _neck_shaft(page: Anatomy, neck: Array, up: Array, measures: dict[str, float], frames: dict[str, Pose]) -> None:
+    """Both angles of a corrected neck, by the same line as before."""
+    if "subtrochanteric" in frames:
+        short = _angle(neck, -frames["subtrochanteric"].rotation[:, 2])
+        measures["neck_shaft_angle_proximal_deg"] = short
+        if "neck_shaft_angle_shaft_deg" in page.refused:
+            measures["neck_shaft_angle_deg"] = short
+            return
+    measures["neck_shaft_angle_deg"] = _angle(neck, -up)
 
 
 def legs(found: Mapping[str, Anatomy]) -> dict[str, dict[str, float]]:

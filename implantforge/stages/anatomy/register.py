@@ -187,7 +187,12 @@ def _from_shape(match: Match, cloud: Cloud, shape: Array, normals: Array, tree: 
     n = ny + normals
     n /= np.maximum(np.linalg.norm(n, axis=1, keepdims=True), 1e-12)
     residual = np.einsum("ij,ij->i", gap, n)
-    weight = match.atlas.area * agree**2 / (1.0 + np.einsum("ij,ij->i", gap, gap) / (band * band)) ** 2
+    weight = (
+        match.atlas.area
+        / match.atlas.area.mean()
+        * agree**2
+        / (1.0 + np.einsum("ij,ij->i", gap, gap) / (band * band)) ** 2
+    )
     return y, n, np.einsum("ij,kij->ik", n, match.atlas.modes), residual, weight
 
 
@@ -209,7 +214,7 @@ def _solved(match: Match, rows: list[Rows], noise: float) -> Match:
         jacobian[:, 6] = np.einsum("ij,ij->i", y, n)
         jacobian[:, 7:] = -along
         # samples near each other say the same thing: they count as a few hundred independent ones
-        share = min(len(y), 800) / len(rows) / max(float(weight.sum()), 1e-9) / noise**2
+        share = min(len(y), 800) / len(rows) / max(float(weight.sum()), 1.0) / noise**2
         heavy = (jacobian * (weight * share)[:, None]).T
         left = left + heavy @ jacobian
         right = right - heavy @ residual

@@ -37,6 +37,9 @@ class Seen:
         self.shape = self.match.to_patient(self.match.model_shape())
         self.outward, _ = vertex_normals(self.match.model_shape(), self.match.atlas.faces)
         self.marks = marks.of(self.match.atlas.name)
+        shown = 1.0 if self.match.seen is None else float(self.match.seen.mean())
+        # the share of the bone that is cut off; the ends of a whole one count as unseen
+        self.lost = max(0.0, 0.9 - shown)
 
     def add(self, name: str, at_mm: Array, sigma_mm: float, method: str) -> None:
         """A landmark found, with its one-sigma uncertainty."""
@@ -67,7 +70,8 @@ class Seen:
         else:
             # along the normal alone: on an edge the nearest point slides with the triangles
             found = guess + ((found - guess) @ out) * out
-            self.add(name, found, np.hypot(sigma_mm, 0.7 * max(gap, self.match.residual_mm)), "shape-model+surface")
+            sigma = float(np.hypot(sigma_mm, 0.7 * max(gap, self.match.residual_mm)))
+            self.add(name, found, sigma * (1.0 + 0.6 * self.lost), "shape-model+surface")
 
     def guess(self, name: str) -> Array:
         """Where the bent model has a landmark, on the surface or not."""

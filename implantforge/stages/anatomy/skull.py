@@ -29,9 +29,9 @@ def measure(mesh: Mesh) -> Anatomy:
     tree = cKDTree(cloud.points)
     few = cloud.every(500)
     centre, axes, _ = spread_of(cloud.points, np.ones(len(cloud.points)))
-    found = [_settled(few, tree, cloud, axes @ way, centre) for way in _directions()]
+    found = [settled(few, tree, cloud, axes @ way, centre) for way in directions()]
     found.sort(key=lambda item: item[2])
-    normal, at, rms, share = _fine(cloud, tree, *found[0][:2])
+    normal, at, rms, share = fine(cloud, tree, *found[0][:2])
     if rms > RMS_LIMIT_MM or share < 0.5:
         raise AnatomyError(
             f"skull: no plane of symmetry: the best leaves {rms:.1f} mm RMS (limit {RMS_LIMIT_MM}) and "
@@ -46,7 +46,7 @@ def measure(mesh: Mesh) -> Anatomy:
     return Anatomy("skull", "left", {}, {"midsagittal": frame}, measures, {}, {"frankfort": FRANKFORT})
 
 
-def _directions() -> Array:
+def directions() -> Array:
     """40 directions of a half sphere."""
     k = np.arange(40) + 0.5
     z, turn = k / 40, k * np.pi * (3 - np.sqrt(5))
@@ -58,7 +58,7 @@ def _mirrored(points: Array, normal: Array, at: Array) -> Array:
     return points - 2.0 * np.outer((points - at) @ normal, normal)
 
 
-def _settled(few: register.Cloud, tree: cKDTree, cloud: register.Cloud, normal: Array, at: Array,
+def settled(few: register.Cloud, tree: cKDTree, cloud: register.Cloud, normal: Array, at: Array,
              rounds: int = 15) -> tuple[Array, Array, float]:  # fmt: skip
     """A plane moved until the mirror image rests on the surface; the middle half of the gaps decides."""
     score = np.inf
@@ -86,8 +86,10 @@ def _wobble(middle: Array) -> Array:
     return out
 
 
-def _fine(cloud: register.Cloud, tree: cKDTree, normal: Array, at: Array) -> tuple[Array, Array, float, float]:
-    normal, at, _ = _settled(cloud, tree, cloud, normal, at, 30)
+def fine(cloud: register.Cloud, tree: cKDTree, normal: Array, at: Array) -> tuple[Array, Array, float, float]:
+    """The plane at rest: its unit normal, a point on it, RMS of the half of the surface that matches best, share within
+    3 mm."""
+    normal, at, _ = settled(cloud, tree, cloud, normal, at, 30)
     for _ in range(40):
         normal, at, turn = _slid(cloud, tree, normal, at)
         if turn < 1e-7:

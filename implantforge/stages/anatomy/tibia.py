@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.spatial import cKDTree
 
-from implantforge.core import Anatomy, AnatomyError, Array, Mesh, Pose, Side
+from implantforge.core import Anatomy, AnatomyError, Array, Landmark, Mesh, Pose, Side
 from implantforge.stages.anatomy import identify, rings
 from implantforge.stages.anatomy.seen import Seen
 
@@ -41,7 +43,6 @@ def of(seen: Seen) -> Anatomy:
 
 
 def _plateaus(seen: Seen) -> None:
-    normals = {}
     for part in ("medial", "lateral"):
         zone = seen.shape[seen.marks.zone[f"{part}_plateau"]]
         shown = seen.shown(f"{part}_plateau")
@@ -52,12 +53,10 @@ def _plateaus(seen: Seen) -> None:
         at, normal, residual = _flat(seen, zone)
         seen.add(name, at, 0.8 + 0.5 * seen.match.residual_mm, "joint-surface-centroid")
         seen.measures[f"{name}_residual_mm"] = residual
-        normals[part] = normal
-    if len(normals) == 2:
+        seen.frames[name] = Pose(_turned(seen, normal), at)
+    if "medial_plateau" in seen.frames and "lateral_plateau" in seen.frames:
         middle = (seen.landmarks["medial_plateau"].at_mm + seen.landmarks["lateral_plateau"].at_mm) / 2
         seen.add("plateau_center", middle, 1.0, "mid-plateaus")
-        for part, normal in normals.items():
-            seen.frames[f"_{part}"] = Pose(np.eye(3), normal)
     else:
         seen.refused["plateau_center"] = next(seen.refused[f"{part}_plateau"] for part in ("medial", "lateral")
                                               if f"{part}_plateau" in seen.refused)  # fmt: skip
@@ -103,55 +102,82 @@ def _ankle(seen: Seen) -> None:
 
 
 def _axes(seen: Seen) -> None:
-    """Long axis, slopes, Akagi's line, torsion, ISB frame."""
-    medial, lateral = seen.frames.pop("_medial", None), seen.frames.pop("_lateral", None)
-    spine, ankle = _spine(seen), seen.at("ankle_center")
+    """The frames that measures rest on, then the measures; what is missing is refused by name."""
+    spine, ankle = _spine(seen.landmarks), seen.at("ankle_center")
     up = seen.way(np.array([0.0, 0.0, 1.0]))
     if spine is not None and ankle is not None:
         up = (spine - ankle) / np.linalg.norm(spine - ankle)
-        top = float((seen.mesh.vertices @ up).max())
-        seen.measures["length_mm"] = top - float(seen.landmarks["medial_malleolus"].at_mm @ up)
+        seen.add("highest_point", seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()], 1.0, "furthest-up")
     elif ankle is not None:
         seen.refused["length_mm"] = "the plateau is not on this surface"
-    inner, outer = seen.at("posterior_medial_tibia"), seen.at("posterior_lateral_tibia")
-    if medial is None or lateral is None or inner is None or outer is None:
+    seen.frames["upright"] = Pose(_turned(seen, up), seen.shape.mean(axis=0))
+    joint = all(f"{part}_plateau" in seen.frames for part in ("medial", "lateral"))
+    if joint:
+        axis = _shaft(seen, up)
+        if axis is None:
+            seen.refused["posterior_slope_deg"] = "the shaft is cut off less than 150 mm below the plateau"
+        else:
+            seen.frames["proximal_shaft"] = Pose(_turned(seen, axis), seen.landmarks["plateau_center"].at_mm)
+    reckon("left" if seen.side == "left" else "right", seen.landmarks, seen.frames, seen.measures)
+    if not joint or "mmpta_deg" not in seen.measures:
         seen.refused["posterior_slope_deg"] = seen.refused.get("plateau_center", "the plateau is not on this surface")
+    if "isb" not in seen.frames:
         seen.refused["isb"] = "needs the plateau and the ankle"
+    seen.frames.pop("upright")
+
+
+def _turned(seen: Seen, up: Array) -> Array:
+    """A rotation with z along up and y as near to the back as can be."""
+    x = np.cross(seen.way(np.array([0.0, 1.0, 0.0])), up)
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(up, x), up], axis=1)
+
+
+def reckon(side: str, marks: Mapping[str, Landmark], frames: dict[str, Pose], measures: dict[str, float]) -> None:
+    """Length, slopes, Akagi's line, torsion and the ISB frame from landmarks and frames as they stand: frames `upright`
+    (only where spines or ankle are missing), `medial_plateau`, `lateral_plateau` and `proximal_shaft` with z up."""
+    spine, ankle, high = _spine(marks), _of(marks, "ankle_center"), _of(marks, "highest_point")
+    inner, outer = _of(marks, "posterior_medial_tibia"), _of(marks, "posterior_lateral_tibia")
+    if spine is not None and ankle is not None:
+        up = (spine - ankle) / np.linalg.norm(spine - ankle)
+        if high is not None and "medial_malleolus" in marks:
+            measures["length_mm"] = float((high - marks["medial_malleolus"].at_mm) @ up)
+    else:
+        known = frames.get("upright", frames.get("proximal_shaft"))
+        if known is None:
+            return
+        up = known.rotation[:, 2]
+    parts = [frames.get(f"{part}_plateau") for part in ("medial", "lateral")]
+    if parts[0] is None or parts[1] is None or inner is None or outer is None:
         return
     across = outer - inner
     across = across - (across @ up) * up
     across /= np.linalg.norm(across)
-    front = np.cross(across, up)
-    front *= np.sign(-front @ seen.way(np.array([0.0, 1.0, 0.0])))
-    _slopes(seen, {"medial": medial.origin_mm, "lateral": lateral.origin_mm}, front, up)
-    joint = seen.landmarks["lateral_plateau"].at_mm - seen.landmarks["medial_plateau"].at_mm
-    seen.measures["mmpta_deg"] = float(90.0 - np.degrees(np.arctan2(joint @ up, joint @ across)))
-    back, border = seen.at("cruciate"), seen.at("tendon_medial_border")
+    front = np.cross(across, up) * (1.0 if side == "left" else -1.0)
+    _slopes(frames, measures, [part.rotation[:, 2] for part in parts if part is not None], front, up)
+    joint = marks["lateral_plateau"].at_mm - marks["medial_plateau"].at_mm
+    measures["mmpta_deg"] = float(90.0 - np.degrees(np.arctan2(joint @ up, joint @ across)))
+    back, border = _of(marks, "cruciate"), _of(marks, "tendon_medial_border")
     if back is not None and border is not None:
         line = border - back
-        seen.measures["akagi_to_posterior_tibia_deg"] = float(np.degrees(np.arctan2(line @ across, line @ front)))
-    _isb(seen, across, front, up)
+        measures["akagi_to_posterior_tibia_deg"] = float(np.degrees(np.arctan2(line @ across, line @ front)))
+    _isb(side, marks, frames, measures, across, front)
 
 
-def _slopes(seen: Seen, normals: dict[str, Array], front: Array, up: Array) -> None:
+def _slopes(frames: dict[str, Pose], measures: dict[str, float], normals: list[Array], front: Array, up: Array) -> None:
     """Both compartments against the proximal anatomical axis, and their mean against the mechanical one."""
 
     def slope(normal: Array, axis: Array) -> float:
         ahead = front - (front @ axis) * axis
         return float(np.degrees(np.arctan2(-(normal @ ahead) / np.linalg.norm(ahead), normal @ axis)))
 
-    if seen.at("ankle_center") is not None:
-        seen.measures["posterior_slope_mechanical_deg"] = (
-            slope(normals["medial"], up) + slope(normals["lateral"], up)
-        ) / 2
-    axis = _shaft(seen, up)
-    if axis is None:
-        seen.refused["posterior_slope_deg"] = "the shaft is cut off less than 150 mm below the plateau"
+    if "upright" not in frames or "length_mm" in measures:
+        measures["posterior_slope_mechanical_deg"] = sum(slope(normal, up) for normal in normals) / 2
+    if "proximal_shaft" not in frames:
         return
-    for part, normal in normals.items():
-        seen.measures[f"posterior_slope_{part}_deg"] = slope(normal, axis)
-    both = [seen.measures[f"posterior_slope_{part}_deg"] for part in normals]
-    seen.measures["posterior_slope_deg"] = sum(both) / len(both)
+    both = [slope(normal, frames["proximal_shaft"].rotation[:, 2]) for normal in normals]
+    measures["posterior_slope_medial_deg"], measures["posterior_slope_lateral_deg"] = both
+    measures["posterior_slope_deg"] = sum(both) / 2
 
 
 def _shaft(seen: Seen, up: Array) -> Array | None:
@@ -170,23 +196,27 @@ def _shaft(seen: Seen, up: Array) -> Array | None:
     return way * np.sign(way @ up)
 
 
-def _spine(seen: Seen) -> Array | None:
-    inner, outer = seen.at("medial_spine"), seen.at("lateral_spine")
+def _of(marks: Mapping[str, Landmark], name: str) -> Array | None:
+    return marks[name].at_mm if name in marks else None
+
+
+def _spine(marks: Mapping[str, Landmark]) -> Array | None:
+    inner, outer = _of(marks, "medial_spine"), _of(marks, "lateral_spine")
     return None if inner is None or outer is None else (inner + outer) / 2
 
 
-def _isb(seen: Seen, across: Array, front: Array, up: Array) -> None:
+def _isb(side: str, marks: Mapping[str, Landmark], frames: dict[str, Pose], measures: dict[str, float], across: Array,
+         front: Array) -> None:  # fmt: skip
     """Wu 2002: origin between the malleoli, z to the right along them, x forward out of the plane through them and the
     middle of the plateau."""
-    ankle, inner, outer, top = (seen.at(name) for name in
+    ankle, inner, outer, top = (_of(marks, name) for name in
                                 ("ankle_center", "medial_malleolus", "lateral_malleolus", "plateau_center"))  # fmt: skip
     if ankle is None or inner is None or outer is None or top is None:
-        seen.refused["isb"] = "needs the plateau and the ankle"
         return
     line = outer - inner
-    seen.measures["tibial_torsion_deg"] = float(np.degrees(np.arctan2(-(line @ front), line @ across)))
-    z = (line if seen.side == "right" else -line) / np.linalg.norm(line)
+    measures["tibial_torsion_deg"] = float(np.degrees(np.arctan2(-(line @ front), line @ across)))
+    z = (line if side == "right" else -line) / np.linalg.norm(line)
     x = np.cross(top - ankle, z)
     x /= np.linalg.norm(x)
     x *= np.sign(x @ front)
-    seen.frames["isb"] = Pose(np.stack([x, np.cross(z, x), z], axis=1), ankle)
+    frames["isb"] = Pose(np.stack([x, np.cross(z, x), z], axis=1), ankle)
