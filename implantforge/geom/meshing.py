@@ -26,7 +26,7 @@ RUN = 1 << 22  # vertices between two reports of progress
 BATCH = 1 << 19  # points handed to a field at once: large enough for threads, small enough for the cache
 EDGE_MARGIN = 0.01  # vertices keep this share of an edge from its ends, so that none coincide, even in float32 files
 SOME = 16  # blocks that a thread takes at least
-ROOM = 10240  # samples kept for each block: its faces take their place, and pages that are not used are never touched
+ROOM = 32768  # samples kept for each block: its faces take their place; pages not used are never touched
 ROOT_STEPS = 6
 ROOT_TOLERANCE = 5e-3  # in units of h, before the last step; most edges of a smooth field meet it at the second look
 OUTSIDE, INSIDE = -1, -2  # what the block map says where no surface runs
@@ -68,7 +68,10 @@ def triangles(
             if progress:
                 progress(0.2 + 0.7 * last / len(found.bits))
     # the triangles take the place of the samples: the output is all that is held, and all memory that is touched
-    faces = found.faces(0, len(found.bits), None if found.values is None else found.values.view(np.int32))
+    room, found.values = found.values, None
+    if room is not None and len(room) < 6 * found.face_count:
+        room = None
+    faces = found.faces(0, len(found.bits), None if room is None else room[: len(room) // 2 * 2].view(np.int32))
     if progress:
         progress(1.0)
     return vertices, faces
