@@ -285,11 +285,17 @@ def _window(cloud: Cloud, laid: Array) -> NDArray[np.bool_]:
     return (height > along.min() + edge) & (height < along.max() - edge)
 
 
+def _trees(cloud: Cloud) -> dict[bool, cKDTree]:
+    """Enough points for the shape to look back at: with few of them a shape grown too large would seem nearer."""
+    many = cloud.every(4000)
+    return {False: cKDTree(many.points), True: cKDTree(many.mirrored().points)}
+
+
 def candidates(cloud: Cloud, names: tuple[str, ...], keep: int = 4) -> list[Match]:
     """The best rigid lays of the named bones, either side, best first."""
     small, found = cloud.every(150), []
     clouds = {False: small, True: small.mirrored()}
-    trees = {side: cKDTree(clouds[side].points) for side in clouds}
+    trees = _trees(cloud)
     for name in names:
         atlas = bone(name)
         rough: list[Match] = []
@@ -314,7 +320,7 @@ def best(cloud: Cloud, names: tuple[str, ...]) -> list[Match]:
     """Bent lays of the named bones on a surface, best first: one per bone and side."""
     middle = cloud.every(600)
     clouds = {False: middle, True: middle.mirrored()}
-    trees = {side: cKDTree(clouds[side].points) for side in clouds}
+    trees = _trees(cloud)
     out: dict[tuple[str, bool], Match] = {}
     tried: dict[tuple[str, bool], int] = {}
     for match in candidates(cloud, names):
