@@ -27,7 +27,8 @@ _POCKET_MM3, _POCKET_HU, _POCKET_THICK_MM = 60.0, 120.0, 6.5
 """A joint space that contact seals is a sheet at most 6 mm thick; marrow is thicker, cancellous holes are brighter."""
 _AXIS_MM, _NEIGHBOUR_MM, _LEAST_MM3 = 70.0, 65.0, 800.0
 """A shaft's middle lies this near the axis of its knee, a fibula's this near the tibia's; smaller pieces are no shafts."""
-_GLOW_MM, _GLOW = 1.5, 0.35
+_GLOW_MM, _GLOW, _GLOW_LAYERS = 1.5, 0.35, 2
+"""Two layers, for a narrow joint glows from both sides; more would eat marrow through a cortex that is not seen."""
 _LEVELS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 
 
@@ -91,14 +92,15 @@ def _one(smooth: NDArray[np.float32], spacing_mm: Array, at_mm: Array) -> tuple[
     if pockets.any():
         for value in KNEE_BONES.values():
             values[pockets & filled(values == value) & (values == 0)] = value
-    values[_glow(smooth, values, spacing_mm)] = 0
+    for _ in range(_GLOW_LAYERS):
+        values[_glow(smooth, values, spacing_mm)] = 0
     return _whole(values), side
 
 
 def _glow(smooth: NDArray[np.float32], values: NDArray[np.uint8], spacing_mm: Array) -> NDArray[np.bool_]:
     """Outermost voxels that are bone by the blur of a dense cortex alone: under a share of the brightest beside them."""
     rim = (values > 0) & ndimage.binary_dilation(values == 0)
-    size = tuple(int(n) for n in 2 * np.rint(_GLOW_MM / spacing_mm).astype(int) + 1)
+    size = tuple(int(n) for n in 2 * np.ceil(_GLOW_MM / spacing_mm).astype(int) + 1)
     return np.asarray(rim & (smooth < _GLOW * ndimage.maximum_filter(smooth, size)))
 
 
