@@ -49,10 +49,10 @@ def compared(side: Any, meshes: Any, found: Any, pages: Any, alignment: str, ana
     began = time.process_time()
     try:
         mine = planned(side, meshes, found, params)
+        row["seconds"] = time.process_time() - began + anatomy_s
+        right = planned(side, meshes, pages, params)
     except ImplantForgeError as error:
         return {"refused": str(error)}
-    row["seconds"] = time.process_time() - began + anatomy_s
-    right = planned(side, meshes, pages, params)
     for name in ("femoral", "tibial"):
         a, b = mine.parts[name], right.parts[name]
         row |= {f"{name}_size": a.params["size"], f"{name}_true_size": b.params["size"]}

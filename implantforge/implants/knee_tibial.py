@@ -284,12 +284,14 @@ def outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.6) -> t
     return float(uncut.sum()) * step_mm**3, float((~within).sum()) * step_mm**3
 
 
-def datum_error_mm(local: Array, params: TibialParams) -> float:
-    """Largest distance of the mesh's floor and of its bone face (implant-local vertices) from their datums plus stock."""
+def datum_error_mm(local: Array, ml_mm: float, handed: float, params: TibialParams) -> float:
+    """How far the mesh's floor and the solid rim of its bone face (implant-local vertices) lie from their datums plus
+    stock: the floor's middle value, the lowest of the rim."""
     floor = params.coat_mm + params.tray_mm + params.rim_stock_mm
-    top = local[np.abs(local[:, 2] - floor) < 0.15][:, 2] - floor
-    low = local[np.abs(local[:, 2]) < 0.15][:, 2]
-    return float(max(np.abs(np.median(top)), np.abs(np.median(low)))) if len(top) and len(low) else float("nan")
+    edge = outline_field(ml_mm, handed)(local)
+    top = local[(np.abs(local[:, 2] - floor) < 0.15) & (edge < -RIM_WIDTH_MM - params.rim_stock_mm - 0.2)][:, 2] - floor
+    low = local[(np.abs(local[:, 2]) < 0.15) & (edge > -0.3)][:, 2]
+    return float(max(np.abs(np.median(top)), np.abs(low.min()))) if len(top) and len(low) else float("nan")
 
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams) -> tuple[Check, ...]:
@@ -312,7 +314,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams)
         check("resection_least_mm", removed, "mm", ">=", least - 1.0, "8-10 mm under the higher plateau", severity="flag"),
         check("resection_most_mm", removed, "mm", "<=", most + 1.0, "8-10 mm under the higher plateau", severity="flag"),
         check("rim_stock_mm", params.rim_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock (G-15)"),
-        check("datum_error_mm", datum_error_mm(local, params), "mm", "<=", 0.03,
+        check("datum_error_mm", datum_error_mm(local, m["size"], frames.handed(case.side), params), "mm", "<=", 0.03,
               "floor and bone face of the mesh against their datums plus stock: 0.02 mm, 0.01 mm for merged triangles"),
         check("mechanical_axis_measured", 1.0 - m["axis_assumed"], "axes", ">=", 1.0, f"axis {fit.params['axis']}",
               severity="flag"),

@@ -34,7 +34,7 @@ class TotalParams(Params):
                                "ligaments taut", source="2 mm a bone; wear does not shorten ligaments")  # fmt: skip
     insert_mm: float | None = choice(None, (None, *sizes.INSERTS_MM), "insert; nearest the resection asked when absent",
                                      tag="M", source="8-20 mm")  # fmt: skip
-    depth_reach_mm: float = mm(2.5, 0.0, 5.0, "how far the tibial cut may leave the one asked, to match the gaps")
+    depth_reach_mm: float = mm(4.0, 0.0, 5.0, "how far the tibial cut may leave the one asked, to match the gaps")
 
 
 def plan(case: Case, params: TotalParams) -> Fit:
@@ -199,7 +199,8 @@ def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: TotalPar
     most = max(abs(m["imbalance_extension_mm"]), abs(m["imbalance_flexion_mm"]))
     mechanical = params.alignment != "kinematic"
     rows = [
-        check("gap_difference_mm", abs(m["gap_difference_mm"]), "mm", "<=", GAP_TOLERANCE_MM, "flexion gap = extension gap"),
+        check("gap_difference_mm", abs(m["gap_difference_mm"]), "mm", "<=", GAP_TOLERANCE_MM + 1e-6,
+              "flexion gap = extension gap"),
         check("gap_imbalance_mm", most, "mm", "<=", GAP_TOLERANCE_MM,
               "medial = lateral, else a release or another alignment", severity="flag"),
         check("stack_to_gap_mm", abs(m["laxity_extension_mm"]), "mm", "<=", GAP_TOLERANCE_MM,

@@ -102,7 +102,7 @@ def rows(bone: Distal, pose: Pose, side: str, asked: Asked) -> list[dict[str, An
         proud = max(_proud(bone, pose, size, planes), 0.0) if 0 < shift < asked.shift_mm else proud + shift
         for narrow in (False, True) if asked.narrow is None else (asked.narrow,):
             found.append(_row(bone, pose, side, sizes.femoral(float(ap), narrow), planes, shift, proud))
-    return sorted(found, key=lambda row: (round(row["cost"], 9), row["ap_mm"], row["narrow"]))
+    return sorted(found, key=lambda row: (row["notch_mm"] > 1e-6, round(row["cost"], 9), row["ap_mm"], row["narrow"]))
 
 
 def _origin(size: Femoral, planes: Levels) -> Array:
