@@ -114,8 +114,10 @@ class Sockets:
 
 
 class Published:
-    """Four proximal femora against what libhip published of them. m3's published centres are no centre of its heads: their
-    surface lies 18-28 mm (left) and 19-26 mm (right) from them, but 21-24 mm from ours."""
+    """Four proximal femora against what libhip published of them. Its centres are those of the smallest ball that encloses
+    the head (its notebook 2_BoneAnt; the published radius is the largest distance of the cap from them), not of a fitted
+    sphere: of m3, whose heads are out of round, they lie 2.7 and 5.1 mm from any sphere its surface follows. Its angles
+    are those of two lines of least squares on the neck and shaft parts of the centreline; the parts are not published."""
 
     params = tuple(HIP_CENTRES)
     param_names = ("bone",)

@@ -203,6 +203,7 @@ def test_a_files_own_space(tmp_path: Path, suffix: str) -> None:
     assert np.allclose(np.sort(one.vertices, axis=0), np.sort(other.vertices, axis=0), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_landmarks_of_a_pelvis_by_command(girdle: list[Mesh], tmp_path: Path) -> None:
     from implantforge.cli import _cli as program
 

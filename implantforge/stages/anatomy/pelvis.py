@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from implantforge.core import AnatomyError, Array, InputError, Mesh
 from implantforge.stages.anatomy import register, skull
@@ -32,9 +34,9 @@ def split(mesh: Mesh) -> dict[str, Mesh]:
         raise AnatomyError(f"pelvis: not symmetric: its halves lie {rms:.1f} mm RMS apart (limit {SYMMETRIC_MM})")
     out: dict[str, Mesh] = {}
     for sign in (1.0, -1.0):
-        beyond = sign * ((mesh.vertices - at) @ normal) > MIDLINE_MM
-        kept = beyond[mesh.faces].all(axis=1)
-        if not kept.any():
+        beyond = np.asarray(sign * ((mesh.vertices - at) @ normal) > MIDLINE_MM)
+        kept = np.flatnonzero(beyond[mesh.faces].all(axis=1))
+        if not len(kept):
             raise AnatomyError("pelvis: all of it lies on one side of its plane of symmetry")
         half = register.main_body(_of_faces(mesh, kept))
         out[_side(half)] = half
@@ -46,7 +48,7 @@ def split(mesh: Mesh) -> dict[str, Mesh]:
 def symmetry(mesh: Mesh) -> tuple[Array, Array, float]:
     """Unit normal of the plane of symmetry, a point on it, and the RMS distance of the better half of the surface."""
     cloud = register.sample(mesh, 4000)
-    tree = skull.cKDTree(cloud.points)
+    tree = cKDTree(cloud.points)
     centre, axes, _ = spread_of(cloud.points, np.ones(len(cloud.points)))
     found = [skull.settled(cloud.every(500), tree, cloud, axes @ way, centre) for way in skull.directions()]
     found.sort(key=lambda item: item[2])
@@ -61,7 +63,7 @@ def _side(half: Mesh) -> str:
     return "hip_right" if ranked[0].mirrored else "hip_left"
 
 
-def _of_faces(mesh: Mesh, kept: Array) -> Mesh:
+def _of_faces(mesh: Mesh, kept: NDArray[np.int64]) -> Mesh:
     used = np.unique(mesh.faces[kept])
     back = np.zeros(len(mesh.vertices), np.int32)
     back[used] = np.arange(len(used), dtype=np.int32)
