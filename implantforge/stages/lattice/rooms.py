@@ -47,12 +47,17 @@ def _runs(mask: NDArray[np.bool_]) -> bool:
     return bool(len(np.intersect1d(labels[0][labels[0] > 0], labels[-1])))
 
 
-def median_thickness(away: NDArray, step: float, share: float = 50.0) -> float:
-    """Median (or another percentile) over {away > 0} of the largest ball in it that covers a point: diameter in cells; away
-    in cells at the nodes of a periodic tile, step apart, negative beyond the surface. Balls stand between nodes too."""
+def median_thickness(away: NDArray, step: float) -> float:
+    """As thicknesses, the median alone."""
+    return thicknesses(away, step, (50.0,))[0]
+
+
+def thicknesses(away: NDArray, step: float, shares: tuple[float, ...]) -> tuple[float, ...]:
+    """Percentiles over {away > 0} of the largest ball in it that covers a point: diameters in cells; away in cells at the
+    nodes of a periodic tile, step apart, negative beyond the surface. Balls stand between nodes too."""
     inside = away > 0
     if not inside.any():
-        return 0.0
+        return (0.0,) * len(shares)
     pad = min(int(away.max() / step) + 2, len(away))
     grid = np.pad(away / step, pad, mode="wrap").astype(np.float32)
     count, keep = np.empty(len(grid), np.int64), np.empty(grid.shape, np.bool_)
@@ -64,7 +69,7 @@ def median_thickness(away: NDArray, step: float, share: float = 50.0) -> float:
     edges = np.linspace(0, len(grid), min(16, len(grid)) + 1).astype(np.int64)
     spheres.paint(balls, offsets, edges, grid, 1.0, SLACK, out)
     middle = out[(slice(pad, -pad),) * 3]
-    return step * float(np.percentile(middle[inside], share))
+    return tuple(step * float(size) for size in np.percentile(middle[inside], shares))
 
 
 def largest_share(mask: NDArray[np.bool_]) -> float:

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from implantforge.core import GeometryError, Lattice
 from implantforge.stages.lattice import struts
 from implantforge.stages.lattice.families import DENSITY, FAMILIES, KINDS, forms
-from implantforge.stages.lattice.rooms import depths, median_thickness, passing
+from implantforge.stages.lattice.rooms import depths, median_thickness, passing, thicknesses
 
 ASKED = ("wall_mm", "porosity", "pore_mm")
 WITHIN = 0.03  # a median that is farther from the one asked is refused
@@ -20,6 +20,7 @@ LEAP = 0.06  # and one that a hundredth and a half more or less of the volume wo
 SLENDER = 0.12  # relative density up to which no joint takes over
 SPREAD = 0.05  # medians that move more between 44 and 56 % of the volume are looked at on finer nodes
 FEW = 20  # nodes across the sphere of a median that is not looked at again on finer ones
+SHARES = (44.0, 48.5, 50.0, 51.5, 56.0)  # of the volume, at which thicknesses are read
 THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
 
 
@@ -194,12 +195,12 @@ def _beyond(goal: float, most: float, low: float) -> float:
 
 
 def _refined(wrong: Callable[[float], float], start: float, low: float, high: float) -> float:
-    """Where a slow, rising `wrong` is 0 to 1 %, from a start that is near it; the best of seven looks."""
+    """Where a slow, rising `wrong` is 0 to 1 %, from a start that is near it; the best of five looks."""
     seen = [(start, wrong(start))]
     step = 0.04 * (high - low)
-    for _ in range(6):
+    for _ in range(4):
         at, value = seen[-1]
-        if abs(value) < 0.01:
+        if abs(value) < 0.012:
             break
         under, over = [row for row in seen if row[1] < 0], [row for row in seen if row[1] >= 0]
         if under and over:
@@ -240,17 +241,21 @@ def wall_median(kind: str, form: str, seed: int, density: float) -> float:
     return max(drawn, strut_median(kind, seed, round(density, 4)))
 
 
-@lru_cache(maxsize=256)
 def median(
     kind: str, form: str, seed: int, density: float, what: str = "void", share: float = 50.0, fine: bool = False
 ) -> float:
-    """Median (or another percentile of the) local thickness of the void or of a network's metal, in cells."""
+    """Median (or another of SHARES) of the local thickness of the void or of a network's metal, in cells."""
+    return _thicknesses(kind, form, seed, density, what, fine)[SHARES.index(share)]
+
+
+@lru_cache(maxsize=256)
+def _thicknesses(kind: str, form: str, seed: int, density: float, what: str, fine: bool) -> tuple[float, ...]:
     level = cut(kind, form, seed, density)
     low, void, step = FAMILIES[kind, form].maker.sides(kind, form, seed, level if form == "network" else 0.0, fine)
     if form == "network":
-        return median_thickness(low if what == "metal" else void, step, share)
+        return thicknesses(low if what == "metal" else void, step, SHARES)
     room = np.maximum(low, void) if form == "sheet" else void
-    return median_thickness(room - level, step, share)
+    return thicknesses(room - level, step, SHARES)
 
 
 def pore_median(kind: str, form: str, seed: int, density: float) -> float:

@@ -21,7 +21,7 @@ STEPS = (3, 3, 3, 3, 6, 6, 6, 6)
 NODES = (64, 64, 64, 64, 64, 96, 96, 96)  # the mesher reads distances off these, linearly: within 0.0003 cell
 SAMPLES = 96  # porosity is read off this many samples along a cell
 PROBE = (64, 64, 64, 64, 64, 96, 96, 96)  # spheres are looked for at this many points along a cell
-NODES_A_NECK, FINEST = 14, 144
+NODES_A_NECK, FINE, FINEST = 14, 112, 144
 
 
 @lru_cache(maxsize=16)
@@ -40,7 +40,7 @@ def shares(kind: str, form: str, seed: int) -> Array:
 def sides(kind: str, form: str, seed: int, level: float, fine: bool = False) -> tuple[NDArray, NDArray, float]:
     """Depth (cells) in {f < level} and in {f > level}, each negative in the other, at the nodes of a cell, and their
     step."""
-    low = _depths(kind, level, FINEST if fine else PROBE[SURFACES.index(kind)])
+    low = _depths(kind, level, FINE if fine else PROBE[SURFACES.index(kind)])
     return low, -low, 1.0 / len(low)
 
 
