@@ -157,3 +157,65 @@ class Knees:
 
     def track_seconds_median(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
         return float(np.median(self._all(found, name, "seconds")))
+
+
+def real() -> dict[str, float]:
+    """The whole knee, functionally aligned, on the CT painted on a real subject's bones; cuts held against the subject's
+    own whole femur and tibia, which the CT does not show."""
+    import trimesh
+
+    from implantforge.geom import meshing
+    from implantforge.implants import Case, knee_femoral, knee_tibial
+    from implantforge.stages import dicom, segment, surface
+
+    shared = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (shared / "ct" / "knee_z027.zip").exists():
+        raise SystemExit("knees: no knee_z027.zip; this suite needs the shared test data beside the project")
+    volume = dicom.load(shared / "ct" / "knee_z027.zip").volume
+    labels = segment.bones(volume)
+    bones = {name: surface.bone(volume, labels, name) for name in ("femur_left", "tibia_left", "patella_left")}
+    found = {name: anatomy.examine(name, bones[name], volume) for name in ("femur_left", "tibia_left")}
+    case, params = Case("left", volume, labels, bones, found), knee_total.TotalParams(alignment="functional")
+    fit = knee_total.plan(case, params)
+    m = fit.metrics
+    gaps = [m[f"gap_{way}_{part}_mm"] for way in ("extension", "flexion") for part in ("medial", "lateral")]
+    out = {"gap_spread_mm": float(np.ptp(gaps)), "hka_after_deg": m["hka_after_deg"], "insert_mm": m["insert_mm"]}
+    for name, module in (("femoral", knee_femoral), ("tibial", knee_tibial)):
+        part, own = fit.parts[name], getattr(params, name)
+        made = module.design(part, own)
+        mesh = meshing.polygonise(made.envelope, 0.5).moved(part.pose)
+        rows_ = {row.name: row.value for row in module.checks(case, part, made, mesh, own)}
+        out |= {f"{name}_overhang_mm": part.metrics["overhang_mm"],
+                f"{name}_outside_mm3": rows_["bone_overlap_mm3"] + rows_["fixation_outside_bone_mm3"]}  # fmt: skip
+    out["coverage_pct"] = fit.parts["tibial"].metrics["coverage_pct"]
+    whole = {}
+    for name in ("Femur", "Tibia"):
+        body = trimesh.load(shared / "meshes" / "vsd_z027" / f"{name}_L.stl")
+        key = f"{name.lower()}_left"
+        whole[key] = anatomy.examine(key, Mesh(np.asarray(body.vertices), np.asarray(body.faces)))
+    thigh, shin = whole["femur_left"], whole["tibia_left"]
+    ups = {"femoral": thigh.at("head_center") - thigh.at("intercondylar_notch"),
+           "tibial": (shin.at("medial_spine") + shin.at("lateral_spine")) / 2 - shin.at("ankle_center")}  # fmt: skip
+    for name, up in ups.items():
+        local = fit.parts[name].pose.rotation.T @ up
+        out[f"{name}_true_valgus_deg"] = float(np.degrees(np.arctan2(-local[0], local[2]))) * (
+            1 if name == "tibial" else -1
+        )
+    return out
+
+
+class RealKnee:
+    """knee_z027."""
+
+    timeout = 1200
+    params = (
+        "gap_spread_mm", "hka_after_deg", "insert_mm", "femoral_overhang_mm", "femoral_outside_mm3", "tibial_overhang_mm",
+        "tibial_outside_mm3", "coverage_pct", "femoral_true_valgus_deg", "tibial_true_valgus_deg",
+    )  # fmt: skip
+    param_names = ("figure",)
+
+    def setup_cache(self) -> dict[str, float]:
+        return real()
+
+    def track_value(self, found: dict[str, float], figure: str) -> float:
+        return found[figure]
