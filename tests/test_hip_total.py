@@ -163,7 +163,7 @@ def test_every_family_makes_bodies_that_taper_to_their_tip() -> None:
         for style in family.styles:
             for width, length in stems.SIZES.values():
                 body = stems.body(width, length * style.length_ratio, style, 2.2)
-                middle = -length * style.length_ratio / 2.0
+                middle = -stems.WAIST_MM
                 assert np.interp(middle, body.z, body.lateral) == pytest.approx(width / 2, abs=0.1)
                 for row in (body.medial, body.lateral, body.depth):
                     assert (np.diff(row) >= -1e-9).all() and row[0] >= 2.5

@@ -48,9 +48,9 @@ NECK_CUT_MM = (8.0, 15.0)
 """Above the lesser trochanter (fact 3.1): how far a neck off the shelf may move the cut."""
 CONTACT_MM = 1.0
 """A surface this near the canal wall counts as contact (fit: share of perimeter within 1 mm of cortex, fact 3.1)."""
-DEEPEST, SCORE_SCALE = 0.02, 3.0
+DEEPEST, SCORE_SCALE, AS_GOOD = 0.02, 3.0, 3.0
 """Share of the surface whose mean overlap is held to the limit: one voxel's noise does not decide; points of fill by which
-a style counts a third in the size."""
+a style counts a third in the size, and within which one is as good as another."""
 WALL_SIGMA_MM = 0.15
 """How well the canal's wall is known, one sigma: surfaces 0.03-0.12 mm, the endosteal edge less well."""
 
@@ -58,7 +58,7 @@ WALL_SIGMA_MM = 0.15
 class StemParams(Params):
     """What an engineer may set; sizes and angles left out are found from the patient."""
 
-    size: int | None = count(None, 1, 14, "size of the family; found by fit when absent", source="fact 3.1")
+    size: int | None = count(None, 1, 16, "size of the family; found by fit when absent", source="fact 3.1")
     family: str = choice("fit and fill", tuple(FAMILIES), "fit and fill, flat taper wedge, or short stem")
     neck: str = choice("custom", ("custom", *NECKS), "solved for the head centre, or off the shelf: standard or lateral "
                        "offset; the cut is then moved within 8-15 mm so that the head comes to its height")  # fmt: skip
@@ -164,10 +164,10 @@ def _chances(found: list[dict], params: StemParams) -> dict[str, float]:
     if params.size is not None:
         return {}
     best = found[0]["size"]
-    over = found[0]["agreed"] - best
+    over = float(np.clip(found[0]["agreed"] - best, -0.5, 0.5))
     step = 2.0 * WALL_SIGMA_MM / (SIZES[2][0] - SIZES[1][0])
-    smaller = float(ndtr(-over / step)) if best > min(SIZES) else 0.0
-    larger = float(ndtr((over - 1.0) / step)) if best < max(SIZES) else 0.0
+    smaller = float(ndtr((-0.5 - over) / step)) if best > min(SIZES) else 0.0
+    larger = float(ndtr((over - 0.5) / step)) if best < max(SIZES) else 0.0
     return {"size_smaller_probability_pct": 100 * smaller, "size_larger_probability_pct": 100 * larger,
             "size_probability_pct": 100 * (1.0 - smaller - larger)}  # fmt: skip
 
@@ -177,7 +177,7 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
     best = found[0]
     if row is best:
         why = (
-            f"size {row['size']}, {row['length_mm']:.0f} mm: the size most styles agree on, best fill of {len(found)} "
+            f"size {row['size']}, {row['length_mm']:.0f} mm: best fill of {len(found)} candidates "
             f"({row['fill_mid_pct']:.0f} % at mid-stem), overlap with the canal wall {row['overlap_mm']:.2f} mm"
         )
     else:
@@ -206,14 +206,13 @@ def _start(anatomy: Anatomy, params: StemParams) -> Pose:
 
 
 def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
-    """The best seat of every style, ranked: first those of the size that the best styles agree on, then by fill. The other
-    calcar arcs are tried on the four best, for they only matter above."""
+    """The best seat of every style, ranked. The other calcar arcs are tried on the four best, for they only matter above."""
     family, rows, near = FAMILIES[params.family], [], 6
     for style in family.styles:
         rows += _largest(style, params, wall, start, head, cut, near)
         near = rows[-1]["size"] if rows else near
     agreed = _could_be(rows) if rows else 0.0
-    size = int(agreed) if params.size is None else params.size
+    size = int(agreed + 0.5) if params.size is None else params.size
     for row in _ranked(rows, size)[:4]:
         for calcar in family.other_calcars_mm:
             rows += _largest(row["style"]._replace(calcar_mm=calcar), params, wall, row["pose"], head, cut, row["size"])
@@ -221,15 +220,23 @@ def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Arra
 
 
 def _could_be(rows: list[dict]) -> float:
-    """The size of the canal: the mean of what each style could just be, a good one counting more. One style's own border
-    between two sizes, which noise decides, hardly moves it."""
-    best = max(row["score"] for row in rows)
-    weight = np.exp([(row["score"] - best) / SCORE_SCALE for row in rows])
-    return float(weight @ np.array([row["could_be"] for row in rows]) / weight.sum())
+    """The size of the canal: the mean of what each style could just be, a good one counting more. A style is judged by the
+    fill it would have if sizes were not in steps, so that no one style's border between two sizes decides."""
+    could = np.array([row["could_be"] for row in rows])
+    fill = np.array([row["score"] for row in rows]) * (could / [row["size"] for row in rows]) ** 2
+    weight = np.exp((fill - fill.max()) / SCORE_SCALE)
+    return float(weight @ could / weight.sum())
 
 
 def _ranked(rows: list[dict], size: int) -> list[dict]:
-    return sorted(rows, key=lambda row: (abs(row["size"] - size), -round(row["score"], 6), row["size"], row["style"]))
+    """By fill; of those that fill as well as the best to AS_GOOD points, the size that most agree on first."""
+    best = max((row["score"] for row in rows), default=0.0)
+
+    def key(row: dict) -> tuple:
+        worse = row["score"] < best - AS_GOOD
+        return worse, 0 if worse else abs(row["size"] - size), -round(row["score"], 6), row["size"], row["style"]
+
+    return sorted(rows, key=key)
 
 
 def _largest(

@@ -12,14 +12,15 @@ from scipy.special import gamma
 
 from implantforge.core import Array
 
-SIZES = {n: (9.0 + n, 112.0 + 3.0 * n) for n in range(1, 15)}
-"""size -> (width at mid-stem mm, length mm from the resection to the tip). 1 mm steps; 115-154 mm long (fact 3.1). Named
-by the middle, a canal asks for the same size whatever the taper."""
+SIZES = {n: (9.0 + n, 112.0 + 3.0 * n) for n in range(1, 17)}
+"""size -> (width WAIST_MM under the resection, length from there to the tip, mm). 1 mm steps; 115-160 mm long (fact 3.1).
+Named at one depth, a canal asks for the same size whatever the taper and the length."""
+WAIST_MM = 60.0
 SHOULDER_MM = 12.0
 
 
 class Style(NamedTuple):
-    """A body shape made in every size: included tapers, depth over width in the middle, length over the size's own, and
+    """A body shape made in every size: included tapers, depth over width at the waist, length over the size's own, and
     the radius of the arc that flares toward the calcar."""
 
     taper_ml_deg: float
@@ -105,11 +106,11 @@ class Body:
 
 
 def body(width_mm: float, length_mm: float, style: Style, exponent: float) -> Body:
-    """The tapered body from tip (z = -length) to shoulder: straight tapers about its middle, where it is width_mm wide,
-    and an arc that flares toward the calcar."""
-    up = np.linspace(0.0, length_mm + SHOULDER_MM, 80)
-    half = width_mm / 2.0 + (up - length_mm / 2.0) * np.tan(np.radians(style.taper_ml_deg / 2.0))
-    depth = style.depth_ratio * width_mm / 2.0 + (up - length_mm / 2.0) * np.tan(np.radians(style.taper_ap_deg / 2.0))
+    """The tapered body from tip (z = -length) to shoulder: straight tapers about its waist, where it is width_mm wide, and
+    an arc that flares toward the calcar."""
+    up, waist = np.linspace(0.0, length_mm + SHOULDER_MM, 80), length_mm - WAIST_MM
+    half = width_mm / 2.0 + (up - waist) * np.tan(np.radians(style.taper_ml_deg / 2.0))
+    depth = style.depth_ratio * width_mm / 2.0 + (up - waist) * np.tan(np.radians(style.taper_ap_deg / 2.0))
     start = length_mm - 62.0
     run = np.clip(up - start, 0.0, 0.75 * style.calcar_mm)
     flare = style.calcar_mm - np.sqrt(style.calcar_mm**2 - run**2)
