@@ -8,8 +8,8 @@ import reference
 from painted import Bone, Scan, ball, rod, scan
 from skimage.segmentation import watershed
 
-from implantforge.core import Mesh
-from implantforge.geom import edges, flooding, nearby
+from implantforge.core import Mesh, Pose
+from implantforge.geom import edges, flooding, meshing, nearby, shapes
 
 
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 1.0), (0.5, 0.5, 1.5)])
@@ -63,6 +63,32 @@ def test_distances_and_crossings_agree_with_all_pairs() -> None:
     found = nearby.crossing_faces(mesh)
     assert found[hit].all()
     assert not found[sorted(set(range(60)) - {one for pair in pairs for one in pair})].any()
+
+
+def _plate(*corners: tuple[float, float]) -> Mesh:
+    """Triangles in one oblique plane, three corners each, none shared but where corners are equal."""
+    flat = np.array(corners) @ np.array([[0.6, 0.8, 0.0], [-0.48, 0.36, 0.8]]) + [100.0, -40.0, 700.0]
+    points, numbers = np.unique(flat.round(12), axis=0, return_inverse=True)
+    return Mesh(points, numbers.reshape(-1, 3).astype(np.int32))
+
+
+@pytest.mark.parametrize(("corners", "cross"), [
+    (((0, 0), (1, 0), (0, 1), (0, 1), (1, 1), (0, 2)), False),  # one corner in common
+    (((0, 0), (1, 0), (0, 1), (2, 0), (3, 0), (2, 1)), False),
+    (((0, 0), (2, 0), (0, 2), (0.3, 0.3), (3, 0.4), (0.3, 3)), True),
+    (((0, 0), (3, 0), (0, 3), (0.5, 0.5), (1, 0.5), (0.5, 1)), True),  # one within the other
+    (((0, 0), (2, 0), (0, 2), (0, 0), (2, 0.5), (0.5, 2)), True),  # overlapping from a common corner
+])  # fmt: skip
+def test_faces_of_one_plane_cross_where_they_lie_on_each_other(corners, cross) -> None:
+    assert nearby.crossing_faces(_plate(*corners)).any() == cross
+
+
+def test_flat_and_ruled_surfaces_as_meshed_cross_nowhere() -> None:
+    rod = shapes.cylinder([0, 0, 0], [0, 0, 9], 6.0)
+    tilted = rod.moved(Pose(np.array([[0.6, 0, 0.8], [0, 1, 0], [-0.8, 0, 0.6]]), np.array([3.0, 2.0, 1.0])))
+    capped = shapes.sphere([0, 0, 0], 6.0) & shapes.half_space([0, 0, 2.0], [0, 0.3, 0.95])
+    for field in (rod, tilted, capped, shapes.box([0.3, 0, 0], [8, 7, 6])):
+        assert not nearby.crossing_faces(meshing.polygonise(field, 0.7)).any()
 
 
 def test_flood_is_the_watershed_where_no_two_heights_are_equal() -> None:

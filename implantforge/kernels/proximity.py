@@ -107,7 +107,8 @@ def _pierces(p, q, a, b, c):  # type: ignore[no-untyped-def]
     vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
     hx, hy, hz = dy * vz - dz * vy, dz * vx - dx * vz, dx * vy - dy * vx
     det = ux * hx + uy * hy + uz * hz
-    if det == 0.0:
+    wide = np.sqrt((ux * ux + uy * uy + uz * uz) * (hx * hx + hy * hy + hz * hz))
+    if abs(det) <= 1e-11 * wide:  # along the plane: rounding alone would say where
         return False
     sx, sy, sz = p[0] - a[0], p[1] - a[1], p[2] - a[2]
     u = (sx * hx + sy * hy + sz * hz) / det
@@ -140,6 +141,52 @@ def _beside(points, f, g):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _normal(a, b, c):  # type: ignore[no-untyped-def]
+    """Cross product of two sides."""
+    ux, uy, uz, vx, vy, vz = b[0] - a[0], b[1] - a[1], b[2] - a[2], c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
+@helper
+def _flat(points, f, g):  # type: ignore[no-untyped-def]
+    """The axis along which both faces are seen widest where they lie in one plane to rounding, else -1."""
+    a, b, c = points[f[0]], points[f[1]], points[f[2]]
+    nx, ny, nz = _normal(a, b, c)
+    long = np.sqrt(nx * nx + ny * ny + nz * nz)
+    size = (
+        abs(b[0] - a[0]) + abs(b[1] - a[1]) + abs(b[2] - a[2]) + abs(c[0] - a[0]) + abs(c[1] - a[1]) + abs(c[2] - a[2])
+    )
+    within = long * (1e-8 * size + 1e-13 * (abs(a[0]) + abs(a[1]) + abs(a[2])))
+    for s in range(3):
+        p = points[g[s]]
+        if abs((p[0] - a[0]) * nx + (p[1] - a[1]) * ny + (p[2] - a[2]) * nz) > within:
+            return -1
+    if abs(nx) >= abs(ny) and abs(nx) >= abs(nz):
+        return 0
+    return 1 if abs(ny) >= abs(nz) else 2
+
+
+@helper
+def _overlap(points, f, g, axis):  # type: ignore[no-untyped-def]
+    """Whether two faces of one plane share more than their borders: no side of either parts them, seen along axis."""
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    for turn in range(2):
+        mine = f if turn == 0 else g
+        for r in range(3):
+            p, q = points[mine[r]], points[mine[(r + 1) % 3]]
+            x, y = q[j] - p[j], p[i] - q[i]
+            low_f, high_f, low_g, high_g = np.inf, -np.inf, np.inf, -np.inf
+            for s in range(3):
+                u = (points[f[s], i] - p[i]) * x + (points[f[s], j] - p[j]) * y
+                v = (points[g[s], i] - p[i]) * x + (points[g[s], j] - p[j]) * y
+                low_f, high_f, low_g, high_g = min(low_f, u), max(high_f, u), min(low_g, v), max(high_g, v)
+            slack = 1e-7 * max(high_f - low_f, high_g - low_g)
+            if high_f <= low_g + slack or high_g <= low_f + slack:
+                return False
+    return True
+
+
+@helper
 def _meet(points, f, g):  # type: ignore[no-untyped-def]
     """Whether faces f and g (three vertex numbers each) meet outside what they share, or fold flat onto each other."""
     shared = 0
@@ -154,7 +201,12 @@ def _meet(points, f, g):  # type: ignore[no-untyped-def]
         mx, my, mz = _normal(d, e, h)
         both = np.sqrt((nx * nx + ny * ny + nz * nz) * (mx * mx + my * my + mz * mz))
         return nx * mx + ny * my + nz * mz < -0.9999 * both
-    if shared == 3 or _beside(points, f, g) or _beside(points, g, f):
+    if shared == 3:
+        return False
+    axis = _flat(points, f, g)
+    if axis >= 0:
+        return _overlap(points, f, g, axis)
+    if _beside(points, f, g) or _beside(points, g, f):
         return False
     for turn in range(2):
         one, two = (f, g) if turn == 0 else (g, f)
@@ -168,13 +220,6 @@ def _meet(points, f, g):  # type: ignore[no-untyped-def]
             if not touching and _pierces(points[p], points[q], a, b, c):
                 return True
     return False
-
-
-@helper
-def _normal(a, b, c):  # type: ignore[no-untyped-def]
-    """Cross product of two sides."""
-    ux, uy, uz, vx, vy, vz = b[0] - a[0], b[1] - a[1], b[2] - a[2], c[0] - a[0], c[1] - a[1], c[2] - a[2]
-    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
 
 
 @kernel
