@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,27 +118,141 @@ def whole_case(implant: Any, patient: Any, left: Case) -> Case:
     return replace(left, bones={**left.bones, **bones}, anatomy={**left.anatomy, **found})
 
 
-HIP = sorted(n for n, one in implants.registry().items() if one.region == "hip" and isinstance(one, implants.Implant))
-"""Knees have a patient of their own: test_knee_implants.py."""
+HIP = sorted(
+    name
+    for name, one in implants.registry().items()
+    if one.region == "hip" and not any(row.name.endswith("template") for row in implants.parameters(one.Params))
+)
+"""Knees have a patient of their own: test_knee_implants.py; a maker's own template has tests of its own."""
 
 
-@pytest.mark.parametrize("name", HIP)
-def test_every_implant_makes_a_closed_part_with_sourced_checks(
-    name: str, patient: Any, left: Case, request: pytest.FixtureRequest
-) -> None:
-    implant = implants.get(name)
+def keeps_the_contract(implant: Any, case: Case, planned: Any = None) -> Any:
+    """Every part closed, manifold and whole; every check sourced, with a unit, and passed or a flag. The plan."""
     params = implant.Params()
-    left = whole_case(implant, patient, left)
-    planned = request.getfixturevalue("planned") if name == "hip_stem" else implant.plan(left, params)
-    made = implant.design(planned, params)
-    mesh = meshing.polygonise(made.envelope, 0.8)
-    assert measure.is_manifold(mesh)
-    assert measure.manifold_status(mesh) == "NoError"
-    assert len(measure.components(mesh)[1]) == 1
-    for row in implant.checks(left, planned, made, mesh.moved(planned.pose), params):
+    planned = planned or implant.plan(case, params)
+    designs, rows = {}, []
+    for member in implant.members(params):
+        fit = member.of(planned)
+        made = designs[member.name] = member.implant.design(fit, member.params)
+        mesh = meshing.polygonise(made.envelope, 0.8)
+        assert measure.is_manifold(mesh)
+        assert measure.manifold_status(mesh) == "NoError"
+        assert len(measure.components(mesh)[1]) == 1
+        rows += member.implant.checks(case, fit, made, mesh.moved(fit.pose), member.params)
+    if isinstance(implant, implants.System):
+        rows += implant.checks(case, planned, designs, params)
+    for row in rows:
         assert row.source.strip()
         assert row.unit
         assert row.passed or row.severity == "flag", f"{row.name} {row.value} {row.unit}, limit {row.sense} {row.limit}"
+    return planned
+
+
+@pytest.mark.parametrize("name", HIP)
+def test_every_implant_makes_closed_parts_with_sourced_checks(
+    name: str, patient: Any, left: Case, request: pytest.FixtureRequest
+) -> None:
+    implant = implants.get(name)
+    given = request.getfixturevalue("planned") if name == "hip_stem" else None
+    keeps_the_contract(implant, whole_case(implant, patient, left), given)
+
+
+TOY = """
+'''A peg in the head of the femur: an implant type is one file.'''
+
+import numpy as np
+
+from implantforge.core import Design, Fit, Lattice, Pose, check
+from implantforge.geom import shapes
+from implantforge.implants import Implant, Params, mm
+from implantforge.stages.phantoms import hip
+
+
+class PegParams(Params):
+    length_mm: float = mm(20.0, 5.0, 40.0, "length", source="toy")
+
+
+def plan(case, params):
+    at = case.anatomy[f"femur_{case.side}"].at("head_center")
+    return Fit("peg", {"length_mm": params.length_mm}, Pose(np.eye(3), at), {})
+
+
+def design(fit, params):
+    peg = shapes.capsule([0.0, 0.0, 0.0], [0.0, 0.0, fit.params["length_mm"]], 4.0)
+    return Design(peg, peg & shapes.half_space([0.0, 0.0, 5.0], [0.0, 0.0, 1.0]), peg, Lattice())
+
+
+def checks(case, fit, made, part, params):
+    return (check("length_mm", np.ptp(part.vertices[:, 2]), "mm", "<=", 30.0, "toy standard"),)
+
+
+IMPLANT = Implant("peg", "a peg", "hip", ("femur_{side}",), PegParams, plan, design, checks, hip)
+"""
+
+
+def test_a_new_implant_is_one_file(left: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "peg.py").write_text(TOY, "utf-8")
+    monkeypatch.setattr(implants, "__path__", [*implants.__path__, str(tmp_path)])
+    try:
+        assert "peg" in implants.registry()
+        fit = keeps_the_contract(implants.get("peg"), left)
+        assert fit.pose.origin_mm == pytest.approx(left.anatomy["femur_left"].at("head_center"))
+    finally:
+        sys.modules.pop("implantforge.implants.peg", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hip_cup", "hip_total"])
+def test_a_plan_moves_with_the_patient(name: str, patient: Any, left: Case) -> None:
+    """Everything carried rigidly, nothing measured again: each part lands where the move takes it."""
+    implant = implants.get(name)
+    case = whole_case(implant, patient, left)
+    turn = np.radians(20.0)
+    spin = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
+    move = Pose(spin, np.array([31.0, -17.0, 250.0]))
+    here, there = (implant.plan(one, implant.Params()) for one in (case, carried(case, move)))
+    for member in implant.members(implant.Params()):
+        a, b = member.of(here), member.of(there)
+        assert a.params["size"] == b.params["size"]
+        assert b.pose.origin_mm == pytest.approx(move.apply(a.pose.origin_mm), abs=0.7)
+        assert b.pose.rotation[:, 2] == pytest.approx(spin @ a.pose.rotation[:, 2], abs=0.01)
+
+
+def carried(case: Case, move: Pose) -> Case:
+    """A case moved rigidly: scan, labels, surfaces and anatomy."""
+    grid = replace(case.volume.grid, pose=move.compose(case.volume.grid.pose))
+    found = {
+        name: replace(
+            page,
+            landmarks={key: replace(mark, at_mm=move.apply(mark.at_mm)) for key, mark in page.landmarks.items()},
+            frames={key: move.compose(frame) for key, frame in page.frames.items()},
+        )
+        for name, page in case.anatomy.items()
+    }
+    labels = Labels(grid, case.labels.values, case.labels.names)
+    bones = {name: mesh.moved(move) for name, mesh in case.bones.items()}
+    return Case(case.side, replace(case.volume, grid=grid), labels, bones, found)
+
+
+def test_a_total_hip_changes_leg_and_offset_by_what_is_asked(patient: Any, left: Case) -> None:
+    from implantforge.implants import hip_total
+
+    case = whole_case(hip_total.IMPLANT, patient, left)
+    params = hip_total.HipParams(leg_length_change_mm=4.0, offset_change_mm=-2.0, head_length="L")
+    fit = hip_total.plan(case, params)
+    rows = {(row["head_length"], row["head_mm"]): row for row in fit.params["heads"]}
+    planned = next(row for (length, _), row in rows.items() if length == "L")
+    assert planned["leg_length_change_mm"] == pytest.approx(4.0, abs=1e-3)
+    assert planned["offset_change_mm"] == pytest.approx(-2.0, abs=1e-3)
+    cone = hip_stem.design(fit.parts["stem"], params.stem).machined[0]
+    head = np.array(cone["base_mm"]) + (9.0 + 3.5) * np.array(cone["axis"])
+    frame = np.array(fit.parts["cup"].params["frame_rotation"])
+    assert (fit.parts["cup"].pose.origin_mm - head) @ frame == pytest.approx([-2.0, 0.0, -4.0], abs=1e-6)
+    widest = {length: row["leg_length_change_mm"] for (length, _), row in rows.items()}
+    steps = np.diff([widest[name] for name in ("S", "M", "L", "XL")])
+    assert steps == pytest.approx(steps[0], abs=0.01) and steps[0] > 1.5
+    assert [row["rank"] for row in fit.alternatives] == list(range(1, len(fit.alternatives) + 1))
+    assert fit.metrics["rom_flexion_deg"] > 90.0
 
 
 def test_cup_lies_where_the_socket_was_planted(patient: Any, left: Case) -> None:

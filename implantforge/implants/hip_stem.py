@@ -50,7 +50,7 @@ CONTACT_MM = 1.0
 """A surface this near the canal wall counts as contact (fit: share of perimeter within 1 mm of cortex, fact 3.1)."""
 DEEPEST, SCORE_SCALE, AS_GOOD = 0.02, 3.0, 3.0
 """Share of the surface whose mean overlap is held to the limit: one voxel's noise does not decide; points of fill by which
-a style counts a third in the size, and within which one is as good as another."""
+a style counts a third in the size, and the advantage of the size most agree on."""
 WALL_SIGMA_MM = 0.15
 """How well the canal's wall is known, one sigma: surfaces 0.03-0.12 mm, the endosteal edge less well."""
 
@@ -223,20 +223,15 @@ def _could_be(rows: list[dict]) -> float:
     """The size of the canal: the mean of what each style could just be, a good one counting more. A style is judged by the
     fill it would have if sizes were not in steps, so that no one style's border between two sizes decides."""
     could = np.array([row["could_be"] for row in rows])
-    fill = np.array([row["score"] for row in rows]) * (could / [row["size"] for row in rows]) ** 2
+    fill = np.array([row["fill_score"] for row in rows]) * (could / [row["size"] for row in rows]) ** 2
     weight = np.exp((fill - fill.max()) / SCORE_SCALE)
     return float(weight @ could / weight.sum())
 
 
 def _ranked(rows: list[dict], size: int) -> list[dict]:
-    """By fill; of those that fill as well as the best to AS_GOOD points, the size that most agree on first."""
-    best = max((row["score"] for row in rows), default=0.0)
-
-    def key(row: dict) -> tuple:
-        worse = row["score"] < best - AS_GOOD
-        return worse, 0 if worse else abs(row["size"] - size), -round(row["score"], 6), row["size"], row["style"]
-
-    return sorted(rows, key=key)
+    """By fill, the size that most agree on having AS_GOOD points in hand."""
+    scored = [row | {"score": row["fill_score"] - AS_GOOD * min(abs(row["size"] - size), 1)} for row in rows]
+    return sorted(scored, key=lambda row: (-round(row["score"], 6), row["size"], row["style"]))
 
 
 def _largest(
@@ -296,7 +291,7 @@ def _scored(row: dict, params: StemParams, wall: Field) -> dict:
         fills[f"width_fill_{name}_pct"] = min(100.0 * stem.width_mm(z) / width, 100.0) if width else 0.0
     by = "width_fill" if FAMILIES[params.family].filled == "width" else "fill"
     score = fills[f"{by}_mid_pct"] + 0.3 * fills[f"{by}_proximal_pct"] + 0.3 * fills[f"{by}_distal_pct"]
-    return row | fills | {"score": score}
+    return row | fills | {"fill_score": score}
 
 
 def _neck(best: dict, anatomy: Anatomy, target_mm: Array, params: StemParams, extra_mm: float) -> dict[str, float]:
