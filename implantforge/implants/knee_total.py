@@ -106,7 +106,7 @@ def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float)
         _, medial, lateral = tibial.cut(tibia, low, slope, shares[1], shin.resection_mm)
         off = levels.distal_medial_mm - levels.distal_lateral_mm + medial - lateral
         behind = levels.posterior_medial_mm - levels.posterior_lateral_mm + medial - lateral
-        valgus = float(np.clip(valgus + np.degrees(off / CONDYLES_APART_MM), -2 * most, 2 * most))
+        valgus = float(np.clip(valgus + np.degrees(off / CONDYLES_APART_MM), -most, most))
         turn = float(np.clip(turn - np.degrees(behind / CONDYLES_APART_MM), *TURN_DEG))
     return shares[0], shares[1], turn
 
