@@ -16,7 +16,7 @@ from implantforge.kernels.struts import line_distance
 from implantforge.kernels.tpms import tpms_level
 from implantforge.pipeline import proving
 from implantforge.stages import lattice
-from implantforge.stages.lattice import coating, nets, placing, rooms, solving, spinodoid, struts
+from implantforge.stages.lattice import coating, ends, nets, placing, rooms, solving, spinodoid, struts
 from implantforge.stages.lattice.surfaces import SURFACES
 
 # Length of the centre lines in a cell, and diameter in cells at relative density 0.1, 0.2 and 0.3: cylinders on voxels.
@@ -172,6 +172,41 @@ def test_no_strut_ends_in_the_air(kind: str, border: str) -> None:
     if border == "trim":
         # nothing is cut: round ends everywhere, so no flat facet lies on the box
         assert (BOX(mesh.vertices) < 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "porosity", "most"), [("diamond", 0.75, 0), ("gyroid", 0.9, 0), ("spinodoid", 0.6, 1)]
+)
+def test_no_end_of_a_network_stands_in_the_air(kind: str, porosity: float, most: int) -> None:
+    """Counted in layers of points under the surface: pieces of metal that hang on the network below in one place alone."""
+    ball = shapes.sphere((0.1, 0.2, 0.3), 4.0)
+    asked = Lattice(kind, "network", 2.0, porosity=porosity)
+    left, made = coating.coat(asked, ball, border="cut"), coating.coat(asked, ball)
+    layers = ends.Layers(ball, None, 2.0, made.thinnest_mm)
+    network = lattice.field(made.solved, ball.bounds)
+    assert left.loose_ends == layers.ends(network, left.metal).count > 1
+    assert made.loose_ends == layers.ends(network, made.metal).count <= most
+    mesh, _ = lattice.trim(polygonise(made.metal, 0.15))
+    assert measure.is_manifold(mesh) and (ball(mesh.vertices) < 0.01).all()
+    deep = np.random.default_rng(0).uniform(-1.5, 1.5, (20_000, 3))
+    assert np.array_equal(made.metal(deep) < 0, left.metal(deep) < 0)  # nothing is added where the lattice is whole
+    with pytest.raises(GeometryError, match="no strut that could be left out"):
+        coating.coat(asked, ball, border="trim")
+    assert coating.coat(Lattice("gyroid", "sheet", 2.0, wall_mm=0.3), ball).loose_ends is None
+
+
+def test_ends_are_counted_on_posts() -> None:
+    """Posts on a plate: each an end, but for two that a bar joins and one that a solid holds."""
+    block = shapes.box((0, 0, 0), (10, 4, 4))
+    posts = [shapes.cylinder((x, 0, -1.9), (x, 0, 3), 0.3) for x in (-4.0, -2.0, 0.0, 2.0, 4.0)]
+    metal = shapes.box((0, 0, -1.5), (9.6, 1, 0.8))
+    for post in posts:
+        metal = metal | post
+    bar = metal | shapes.capsule((-4, 0, 1.7), (-2, 0, 1.7), 0.3)
+    solid = shapes.box((4, 0, 1), (1.2, 3, 3))
+    count = [ends.Layers(block, core, 2.0, 0.6).ends(metal, what).count
+             for core, what in ((None, metal), (None, bar), (solid, bar))]  # fmt: skip
+    assert count == [5, 3, 2]
 
 
 def test_layer_roots_in_its_core() -> None:

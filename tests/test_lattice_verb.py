@@ -92,7 +92,7 @@ STRUTS = Lattice("bcc", "strut", 2.0, wall_mm=0.4)
 def test_ctrl_c_in_the_middle_of_a_stream(cube: Path, suffix: str, stream: bool) -> None:
     """The signal itself, while the file is half written."""
     made = _filled(cube, filling.Options(h_mm=0.3, stream=stream), suffix=suffix)
-    seen = []
+    seen: list[str] = []
 
     def halfway(share: float) -> None:
         if share > 0.4 and not seen:

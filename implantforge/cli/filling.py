@@ -41,7 +41,8 @@ _MM = click.FloatRange(0.0, min_open=True)
 @click.option("--rim-mm", type=click.FloatRange(0.0), default=0.0, help="solid rim within --region  [default: 0]")
 @click.option("--fillet-mm", type=click.FloatRange(0.0), default=0.0, help="fillet from lattice to solid  [default: 0]")
 @click.option("--border", type=click.Choice(("cap", "trim", "cut")), default="cap", show_default=True,
-              help="strut ends at the surface: joined by a net, left out, or cut")  # fmt: skip
+              help="ends of struts and networks at the surface: joined by a net under it, left out (struts), or cut: "
+              "open ends that bone grows between")  # fmt: skip
 @click.option("--beams", type=_PATH, metavar="X.3mf", help="struts as a 3MF beam lattice as well")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="of stochastic kinds")
 @click.option("--h-mm", type=click.FloatRange(0.01, 2.0), default=0.1, show_default=True, help="sampling step")

@@ -285,7 +285,8 @@ def _page(
         page |= {f"trimmed_{key}": value for key, value in trimmed.items() if key != "kept_volume_mm3"}
     if coat.net is not None:
         page["struts"] = len(coat.net.struts)
-        page["dangling_strut_ends"] = lattice.dangling(coat.net, coat.core)
+    if coat.loose_ends is not None:
+        page["dangling_strut_ends"] = coat.loose_ends
     if options.certificate:
         core = coat.core or shapes.sphere(coat.region.bounds[1] + 100.0, 1e-3)
         design = Design(core, coat.region, coat.region, asked)
@@ -307,6 +308,8 @@ def _remarks(page: Mapping[str, Any], options: Options) -> list[str]:
         rows.append(
             f"struts are drawn {thinnest:.3f} mm thick, so that with their joints half of the metal is {wall:.3f} mm or less"
         )
+    if page.get("dangling_strut_ends"):
+        rows.append(f"{page['dangling_strut_ends']} ends stand open at the surface")
     if options.skin_mm > 0 or page.get("closed_voids"):
         rows.append("closed off: powder cannot leave; open the skin or drill")
     elif page["designed"]["throat_mm"] < printability.RULES["LPBF"].lattice_throat_mm:

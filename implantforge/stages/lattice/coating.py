@@ -11,7 +11,7 @@ import numpy as np
 from implantforge.core import Array, Field, GeometryError, Lattice
 from implantforge.core.field import Form
 from implantforge.geom import shapes
-from implantforge.stages.lattice import nets, placing
+from implantforge.stages.lattice import ends, nets, placing
 from implantforge.stages.lattice.bending import Knots, bent
 from implantforge.stages.lattice.filling import LATTICE_LIPSCHITZ, field, middle
 from implantforge.stages.lattice.nets import BORDERS, Net
@@ -26,7 +26,7 @@ EDGE_MM = 0.1
 class Coat:
     """metal to be meshed; porous, the lattice in it alone; region that was to be filled; core that is solid (None when
     there is none); the struts one by one where there are any; the lattice at the middle of its grades; walls asked, least
-    and most; the thinnest place of all."""
+    and most; the thinnest place of all; ends of struts or of a network that are left in the air (None: a sheet has none)."""
 
     metal: Field
     porous: Field
@@ -36,6 +36,7 @@ class Coat:
     solved: SolvedLattice
     wall_span_mm: tuple[float, float]
     thinnest_mm: float
+    loose_ends: int | None = None
 
 
 def coat(
@@ -61,19 +62,25 @@ def coat(
     """
     if border not in BORDERS:
         raise GeometryError(f"lattice: no border rule {border!r}; there are {', '.join(BORDERS)}")
-    form_of(asked)
+    if form_of(asked) == "network" and border == "trim":
+        raise GeometryError(
+            "lattice: a network has no strut that could be left out; border cap joins its ends, cut leaves them"
+        )
     _layer(asked, depth_mm, skin_mm)
     deep = depths if depths is not None else shape
     core = _core(shape, deep, depth_mm, selected, skin_mm, rim_mm)
     region = shape if core is None else shape - core
     if selected is not None:
         region = replace(region, bounds=(shape & selected).bounds)
-    laid = _laid(asked, region, (shape, deep), core, sources or {}, border if skin_mm <= 0 else "cut")
+    border = border if skin_mm <= 0 else "cut"
+    laid = _laid(asked, region, (shape, deep), core, sources or {}, border)
     if laid.thinnest_mm < min_feature_mm:
         raise GeometryError(
             f"lattice: {asked.kind} of {laid.thinnest_mm:.3f} mm at its thinnest < printable {min_feature_mm:.3f} mm; raise "
             "wall_mm or cell_mm, or lower the porosity"
         )
+    if laid.solved.form == "network":
+        laid = _ended(laid, shape, border, skin_mm)
     if laid.net is None:
         porous = shapes.smooth_intersection(laid.metal, shape, EDGE_MM)
     else:
@@ -82,6 +89,18 @@ def coat(
         return replace(laid, metal=replace(porous, bounds=shape.bounds), porous=porous)
     metal = shapes.smooth_union(core, porous, fillet_mm) & shape if fillet_mm > 0 else core | porous
     return replace(laid, metal=replace(metal, bounds=shape.bounds), porous=porous)
+
+
+def _ended(laid: Coat, shape: Field, border: str, skin_mm: float) -> Coat:
+    """A network with its cut ends counted and, for the border cap, joined under the surface; under a skin there are
+    none."""
+    if skin_mm > 0:
+        return replace(laid, loose_ends=0)
+    layers = ends.Layers(shape, laid.core, laid.solved.cell_mm, laid.thinnest_mm)
+    if border == "cut":
+        return replace(laid, loose_ends=layers.ends(laid.metal, laid.metal).count)
+    metal, left = layers.capped(laid.metal)
+    return replace(laid, metal=metal, loose_ends=left)
 
 
 def _layer(asked: Lattice, depth_mm: float | None, skin_mm: float) -> None:
@@ -138,7 +157,7 @@ def _laid(
         net = _netted(solved, region, chart, knots)
         net = nets.bordered(net, shape, core, border)
         made = nets.field(net, solved.cell_mm)
-        return Coat(made, made, region, core, net, solved, span, float(thin.min()))
+        return Coat(made, made, region, core, net, solved, span, float(thin.min()), nets.dangling(net, core))
     straight = chart.placement == "cartesian" and chart.phase is None
     if straight and (knots is None or solved.form == "sheet"):
         made = _straight(solved, region.bounds, knots, widest)

@@ -102,7 +102,7 @@ def _capped(
     first = len(net.joints)
     spans = np.linalg.norm(ends - start, axis=1)
     links = _links(ends, float(np.median(np.linalg.norm(far - start, axis=1))))
-    middle = _onto(0.5 * (ends[links[:, 0]] + ends[links[:, 1]]), inside, np.minimum(*radius[links.T]))
+    middle = onto(0.5 * (ends[links[:, 0]] + ends[links[:, 1]]), inside, np.minimum(*radius[links.T]))
     joints = np.vstack([net.joints, ends, middle])
     radii = np.concatenate([net.radius_mm, radius, np.minimum(*radius[links.T])])
     centre = first + len(ends) + np.arange(len(links))
@@ -122,13 +122,19 @@ def _links(ends: Array, length: float) -> NDArray[np.int64]:
     return np.unique(pairs[np.isfinite(away[:, 1:]).ravel()].astype(np.int64), axis=0)
 
 
-def _onto(points: Array, inside: Field, radius: Array) -> Array:
+def onto(points: Array, inside: Field, radius: Array) -> Array:
     """Points moved along the border's normal until metal of this radius touches it, by at most half a mm."""
+    here = inside.evaluate(points)
+    return points - np.clip(here + radius, -0.5, 0.5)[:, None] * slope(points, inside)
+
+
+def slope(points: Array, inside: Field) -> Array:
+    """Unit vectors (n,3) away from what is inside."""
     eps = 1e-3
     here = inside.evaluate(points)
-    slope = np.stack([(inside.evaluate(points + eps * np.eye(3)[a]) - here) / eps for a in range(3)], axis=1)
-    slope /= np.maximum(np.linalg.norm(slope, axis=1), 0.2)[:, None]
-    return points - np.clip(here + radius, -0.5, 0.5)[:, None] * slope
+    found = np.stack([(inside.evaluate(points + eps * np.eye(3)[a]) - here) / eps for a in range(3)], axis=1)
+    found /= np.maximum(np.linalg.norm(found, axis=1), 0.2)[:, None]
+    return found
 
 
 def _held(net: Net, inside: Field, core: Field | None, prune: bool) -> Net:
