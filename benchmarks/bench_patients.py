@@ -12,6 +12,7 @@ import numpy as np
 from implantforge.core import ImplantForgeError
 from implantforge.implants import Case, hip_stem
 from implantforge.stages import anatomy, phantoms, segment, surface
+from implantforge.stages import fit as seating
 
 COUNT = int(os.environ.get("IMPLANTFORGE_PATIENTS", "20"))
 
@@ -32,7 +33,7 @@ def side_of(patient: Any, labels: Any, side: str) -> dict[str, Any]:
         "head_center_mm": float(np.linalg.norm(head)),
         "neck_shaft_angle_deg": found.measures["neck_shaft_angle_deg"] - truth["neck_shaft_angle_deg"],
         "isthmus_mm": found.measures["isthmus_diameter_mm"] - truth["isthmus_width_mm"],
-        "outside_mm3": hip_stem.outside_mm3(patient.meshes[name], made, fit.pose),
+        "outside_mm3": seating.outside_mm3(patient.meshes[name], made, fit.pose),
         "fill_mid_pct": fit.metrics["fill_mid_pct"], "size": fit.params["size"],
         "coat_contact_pct": fit.metrics["coat_contact_pct"],
     }  # fmt: skip

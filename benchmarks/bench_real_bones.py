@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from implantforge.core import Mesh
 from implantforge.implants import Case, hip_stem
 from implantforge.stages import anatomy, dicom, segment, surface
+from implantforge.stages import fit as seating
 from implantforge.stages.anatomy import femur
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -41,7 +42,7 @@ def side_of(volume: Any, labels: Any, side: str) -> dict[str, float]:
     return {
         "surface_mean_mm": float(both.mean()), "surface_p95_mm": float(np.percentile(both, 95)),
         "head_center_mm": float(np.linalg.norm(head)),
-        "outside_mm3": hip_stem.outside_mm3(truth, hip_stem.design(fit, params), fit.pose),
+        "outside_mm3": seating.outside_mm3(truth, hip_stem.design(fit, params), fit.pose),
         "fill_mid_pct": fit.metrics["fill_mid_pct"],
     }  # fmt: skip
 

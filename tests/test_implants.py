@@ -96,7 +96,7 @@ def test_anatomy_finds_what_was_planted(patient: Any, left: Case) -> None:
 
 def test_stem_stays_inside_the_planted_bone_and_restores_the_head(patient: Any, planned: Any) -> None:
     made = hip_stem.design(planned, hip_stem.StemParams())
-    assert hip_stem.outside_mm3(patient.meshes["femur_left"], made, planned.pose) == 0.0
+    assert fit.outside_mm3(patient.meshes["femur_left"], made, planned.pose) == 0.0
     x, z = planned.params["offset_mm"], planned.params["head_height_mm"]
     head = planned.pose.apply(np.array([x, 0.0, z]))
     assert np.linalg.norm(head - patient.truth["femur_left"]["head_center_mm"]) < 0.6

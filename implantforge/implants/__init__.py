@@ -104,7 +104,8 @@ class Implant(_OnBones):
     needs names bones as TotalSegmentator does, with {side} where the treated side goes: ("femur_{side}",); also those it
     uses when the scan shows them, where {other} is the other side.
     plan(case, params) -> Fit; design(fit, params) -> Design; checks(case, fit, design, part_mesh, params) -> Checks;
-    phantom(seed) -> a synthetic patient with the truth beside it.
+    phantom(seed) -> a synthetic patient with the truth beside it; resolve(params) -> the parameters completed from files
+    that they name (InputError when a file is not as it should be).
     """
 
     name: str
@@ -117,6 +118,7 @@ class Implant(_OnBones):
     checks: Callable[[Case, Fit, Design, Mesh, Any], tuple[Check, ...]]
     phantom: Callable[..., Any]
     also: tuple[str, ...] = ()
+    resolve: Callable[[Any], Any] = lambda params: params
 
     def members(self, params: Any) -> tuple[Member, ...]:
         """What is made: this one."""
@@ -142,6 +144,10 @@ class System(_OnBones):
     checks: Callable[[Case, Fit, Mapping[str, Design], Any], tuple[Check, ...]]
     phantom: Callable[..., Any]
     also: tuple[str, ...] = ()
+
+    def resolve(self, params: Any) -> Any:
+        """The parameters with each part's completed from the files they name."""
+        return params.model_copy(update={name: one.resolve(getattr(params, name)) for name, one in self.parts.items()})
 
     def members(self, params: Any) -> tuple[Member, ...]:
         """What is made, in order of `parts`."""

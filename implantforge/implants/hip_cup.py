@@ -16,17 +16,17 @@ from implantforge.stages.phantoms import hip
 from implantforge.stages.socket import Socket
 
 SIZES = tuple(range(44, 67, 2))
-"""Outer diameters, mm (fact 3.3)."""
+"""Outer diameters, mm."""
 OVER_MM, OVER_LEAST_MM, OVER_MOST_MM = 4.0, 2.0, 6.0
-"""Outer diameter over the bony socket's: reamed to bleeding bone, 2-6 mm (fact 3.3)."""
+"""Outer diameter over the bony socket's: reamed to bleeding bone, 2-6 mm."""
 LATERAL_MM, MEDIAL_MM = 3.0, 5.0
-"""How far the centre may leave the native one; 5 mm: fact 3.3."""
+"""How far the centre may leave the native one; 5 mm is customary."""
 TAPER_DEG, TAPER_HEIGHT_MM = 18.0, 5.0
 RIM_BAND_MM = 3.0
 """Solid under the rim, no porous: the locking groove stands here."""
 GROOVE_AT_MM, GROOVE_WIDTH_MM, GROOVE_DEPTH_MM = 1.2, 1.4, 0.6
 PILOT_MM, THREAD_MM, THREAD_PITCH_MM = 6.2, 8.0, 1.25
-"""Polar hole printed as a pilot for an M8 thread: core 6.65 mm less 0.45 (fact 5.5)."""
+"""Polar hole printed as a pilot for an M8 thread: core 6.65 mm less 0.45."""
 SCREWS_DEG = ((38.0, 45.0), (60.0, 9.0), (60.0, 81.0))
 """Screw holes: angle from the pole, angle from the line to the front spine toward posterior. Postero-superior lies
 between 0 and 90 (Wasielewski et al. 1990, J Bone Joint Surg Am 72:501)."""
@@ -38,7 +38,9 @@ FINS, FIN_THICK_MM = 12, 1.2
 class CupParams(Params):
     """What an engineer may set; the size left out is found from the patient."""
 
-    size: int | None = count(None, 44, 66, "outer diameter; found by fit when absent", source="fact 3.3: 44-66 by 2 mm")
+    size: int | None = count(
+        None, 44, 66, "outer diameter; found by fit when absent", source="vendors' catalogues: 44-66 by 2 mm"
+    )
     inclination_deg: float = deg(40.0, 25.0, 60.0, "radiographic inclination (Murray 1993)", tag="R",
                                  source="Lewinnek 40 +/- 10")  # fmt: skip
     anteversion_deg: float = deg(15.0, 0.0, 35.0, "radiographic anteversion (Murray 1993)", tag="R",
@@ -409,7 +411,7 @@ def _machined(r: Shell, handed: float, pose: Pose, params: CupParams) -> tuple[d
 
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: CupParams) -> tuple[Check, ...]:
-    """Fit and geometry of this cup against the limits of the fact book, on the printed mesh where it matters."""
+    """Fit and geometry of this cup against the limits in use, on the printed mesh where it matters."""
     m, size = fit.metrics, float(fit.params["size"])
     r = shell(size, params)
     local = fit.pose.inverse_apply(part.vertices)
@@ -433,7 +435,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: CupParams) ->
         check("solid_wall_mm", solid_wall_mm(size, params), "mm", ">=", 2.5 - 1e-6, "solid wall 2.5-4 mm after machining"),
         check("liner_thickness_mm", liner, "mm", ">=", bearings.LEAST_MM, "cross-linked polyethylene >= 4 mm absolute"),
         check("liner_target_mm", liner, "mm", ">=", bearings.TARGET_MM, "polyethylene 5-6 mm wanted", severity="flag"),
-        check("liner_bore_stock_mm", params.bore_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock (G-15)"),
+        check("liner_bore_stock_mm", params.bore_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock"),
         check("liner_bore_error_mm", bore_error_mm(local, r, params), "mm", "<=", 0.02 + 0.01,
               "bore of the mesh against the datum plus stock: 0.02 mm, 0.01 mm for merged triangles"),
         check("pelvic_planes", float(fit.params["frame"].startswith("anterior")), "planes", ">=", 1.0,
@@ -453,11 +455,11 @@ def _screw_checks(m: Any, r: Shell, params: CupParams) -> list[Check]:
     between = [r.bore * np.linalg.norm(ways[i] - ways[j]) - radii[i] - radii[j] for i in range(4) for j in range(i)]
     around = [row[1] for row in SCREWS_DEG]
     rows = [
-        check("screw_hole_bridge_mm", min(between), "mm", ">=", 2.0, "wall between holes >= 2 mm (G-8)"),
+        check("screw_hole_bridge_mm", min(between), "mm", ">=", 2.0, "wall between holes >= 2 mm"),
         check("screw_quadrant_deg", min(min(around), 90.0 - max(around)), "deg", ">=", 0.0,
               "axes within the postero-superior quadrant (Wasielewski et al. 1990, J Bone Joint Surg Am 72:501)"),
         check("screw_bone_mm", max(m[f"screw_{i}_bone_mm"] for i in (1, 2, 3)), "mm", ">=", 15.0,
-              "one screw at least finds 15 mm of bone (G-17)", severity="flag"),
+              "one screw at least finds 15 mm of bone", severity="flag"),
     ]  # fmt: skip
     return rows
 

@@ -23,7 +23,6 @@ from implantforge.core import (
     check,
 )
 from implantforge.geom import shapes
-from implantforge.geom.inside import inside
 from implantforge.implants import Case, Implant, Params, choice, count, deg, flag, mm, number
 from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.canal import cavity
@@ -42,15 +41,10 @@ from implantforge.stages.stems import (
     surface_points,
 )
 
-LOCAL_MM = 1.0
-"""No point of the body may pass the canal wall by more (fact 3.1)."""
 NECK_CUT_MM = (8.0, 15.0)
-"""Above the lesser trochanter (fact 3.1): how far a neck off the shelf may move the cut."""
-CONTACT_MM = 1.0
-"""A surface this near the canal wall counts as contact (fit: share of perimeter within 1 mm of cortex, fact 3.1)."""
-DEEPEST, SCORE_SCALE, AS_GOOD = 0.02, 3.0, 3.0
-"""Share of the surface whose mean overlap is held to the limit: one voxel's noise does not decide; points of fill by which
-a style counts a third in the size, and the advantage of the size most agree on."""
+"""Above the lesser trochanter: how far a neck off the shelf may move the cut."""
+SCORE_SCALE, AS_GOOD = 3.0, 3.0
+"""Points of fill by which a style counts a third in the size, and the advantage of the size most agree on."""
 WALL_SIGMA_MM = 0.15
 """How well the canal's wall is known, one sigma: surfaces 0.03-0.12 mm, the endosteal edge less well."""
 
@@ -58,7 +52,7 @@ WALL_SIGMA_MM = 0.15
 class StemParams(Params):
     """What an engineer may set; sizes and angles left out are found from the patient."""
 
-    size: int | None = count(None, 1, 16, "size of the family; found by fit when absent", source="fact 3.1")
+    size: int | None = count(None, 1, 16, "size of the family; found by fit when absent", source="vendors' catalogues")
     family: str = choice("fit and fill", tuple(FAMILIES), "fit and fill, flat taper wedge, or short stem")
     neck: str = choice("custom", ("custom", *NECKS), "solved for the head centre, or off the shelf: standard or lateral "
                        "offset; the cut is then moved within 8-15 mm so that the head comes to its height")  # fmt: skip
@@ -110,8 +104,14 @@ def planned(case: Case, params: StemParams, target_mm: Array, head_extra_mm: flo
 
 def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, head_extra_mm: float = 0.0) -> Fit:
     """`planned` in a canal that is given as a field, negative inside."""
-    cut = cut_normal(params)
-    found = _search(params, wall, _start(anatomy, params), target_mm, cut)
+    cut = seating.cut_normal(params.resection_angle_deg)
+    found = _search(
+        params,
+        wall,
+        seating.on_canal(anatomy, params.resection_above_trochanter_mm, params.resection_angle_deg),
+        target_mm,
+        cut,
+    )
     for _ in range(2 if params.neck != "custom" and found else 0):
         height = found[0]["pose"].inverse_apply(target_mm)[2]
         lower = off_the_shelf(params.neck, found[0]["size"])[1] - height
@@ -119,7 +119,13 @@ def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, 
         if abs(level - params.resection_above_trochanter_mm) < 0.05:
             break
         params = params.model_copy(update={"resection_above_trochanter_mm": level})
-        found = _search(params, wall, _start(anatomy, params), target_mm, cut)
+        found = _search(
+            params,
+            wall,
+            seating.on_canal(anatomy, params.resection_above_trochanter_mm, params.resection_angle_deg),
+            target_mm,
+            cut,
+        )
     if not found:
         isthmus = anatomy.measures.get("isthmus_diameter_mm", float("nan"))
         raise FitError(
@@ -148,7 +154,7 @@ def _contact_hu(case: Case, fit: Fit) -> dict[str, float]:
     samples = fit.params["gap_samples"]
     points, gap = np.array(samples["points_mm"]), np.array(samples["gap_mm"])
     local = fit.pose.inverse_apply(points)
-    near = (gap <= CONTACT_MM) & (local[:, 2] > -fit.params["length_mm"] / 3)
+    near = (gap <= seating.CONTACT_MM) & (local[:, 2] > -fit.params["length_mm"] / 3)
     away = points[near] - fit.pose.apply(local[near] * [0.0, 0.0, 1.0])
     away /= np.maximum(np.linalg.norm(away, axis=1), 1e-9)[:, None]
     hu = hu_at(case.volume, points[near] + (np.maximum(gap[near], 0.0)[:, None] + 2.0) * away)
@@ -186,23 +192,6 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
         why = f"fills {less[worst]:.1f} points less of the {worst} canal"
     kept = {k: v for k, v in row.items() if k not in ("pose", "style", "score", "agreed")}
     return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
-
-
-def cut_normal(params: StemParams) -> Array:
-    """Unit normal of the neck cut in local axes, out of the bone that stays."""
-    angle = np.radians(params.resection_angle_deg)
-    return np.array([np.sin(angle), 0.0, np.cos(angle)])
-
-
-def _start(anatomy: Anatomy, params: StemParams) -> Pose:
-    """On the canal axis, turned to the head, origin where the resection plane crosses the axis."""
-    frame = seating.turned_to(anatomy.frames["canal"], anatomy.at("head_center"))
-    trochanter = frame.inverse_apply(anatomy.at("lesser_trochanter"))
-    calcar = abs(trochanter[0]) + 2.0
-    height = (
-        trochanter[2] + params.resection_above_trochanter_mm + calcar * np.tan(np.radians(params.resection_angle_deg))
-    )
-    return frame.compose(Pose(np.eye(3), np.array([0.0, 0.0, height])))
 
 
 def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
@@ -270,13 +259,8 @@ def _rested(size: int, style: Style, params: StemParams, wall: Field, start: Pos
     coarse = surface_points(stem, cut, 4.0, 20)
     seat = seating.seat(coarse, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
     pose = seating.turned_to(seat.pose, head)
-    placed = pose.apply(surface_points(stem, cut))
-    low, high = wall.bounds
-    beyond = np.sort(wall(placed))[-max(int(DEEPEST * len(placed)), 1) :]
-    within = ((placed > low) & (placed < high)).all()
-    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose,
-            "overlap_mm": max(float(beyond.mean()), float(beyond[-1]) + params.overlap_limit_mm - LOCAL_MM) if within
-            else float("inf")}  # fmt: skip
+    beyond = seating.overlap_mm(wall, pose.apply(surface_points(stem, cut)), params.overlap_limit_mm)
+    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond}
 
 
 def _scored(row: dict, params: StemParams, wall: Field) -> dict:
@@ -330,8 +314,8 @@ def _measure(stem: Body, pose: Pose, wall: Field, cut: Array, best: dict) -> tup
     metrics = {
         "size": best["size"], "fit_gap_mean_mm": float(np.maximum(gap, 0).mean()),
         "fit_gap_p95_mm": float(np.percentile(np.maximum(gap, 0), 95)),
-        "contact_pct": float(100.0 * np.mean(gap <= CONTACT_MM)), "canal_overlap_max_mm": float(-gap.min()),
-        "coat_contact_pct": float(100.0 * np.mean(coat <= CONTACT_MM)),
+        "contact_pct": float(100.0 * np.mean(gap <= seating.CONTACT_MM)), "canal_overlap_max_mm": float(-gap.min()),
+        "coat_contact_pct": float(100.0 * np.mean(coat <= seating.CONTACT_MM)),
         "coat_gap_mean_mm": float(np.maximum(coat, 0).mean()),
         **{key: value for key, value in best.items() if "fill_" in key},
     }  # fmt: skip
@@ -343,7 +327,7 @@ def design(fit: Fit, params: StemParams) -> Design:
     stock, and the coat region on the top share of the body under the cut."""
     p = fit.params
     stem = body(p["width_mm"], p["length_mm"], Style(*(p[name] for name in Style._fields)), params.section_exponent)
-    cut = cut_normal(params)
+    cut = seating.cut_normal(params.resection_angle_deg)
     zero = np.zeros_like(stem.z)
     exact = shapes.loft(stem.z, zero, stem.medial, stem.lateral, stem.depth, params.section_exponent)
     hull = shapes.shared(shapes.sampled(exact, 0.4))
@@ -411,7 +395,7 @@ def _neck_fields(fit: Fit, params: StemParams) -> tuple[Field, tuple[dict[str, A
 
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -> tuple[Check, ...]:
-    """Fit and geometry of this stem against the limits of the fact book, on the printed mesh where it matters."""
+    """Fit and geometry of this stem against the limits in use, on the printed mesh where it matters."""
     m = fit.metrics
     bone = case.bones[f"femur_{case.side}"]
     low, _ = bone.bounds
@@ -422,11 +406,11 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
     head = np.array(taper["base_mm"]) + (HEAD_ABOVE_BASE_MM + fit.params["head_extra_mm"]) * np.array(taper["axis"])
     head_error = float(np.linalg.norm(head - fit.params["head_target_mm"]))
     return (
-        check("bone_overlap_mm3", outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
+        check("bone_overlap_mm3", seating.outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
               "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
         check("canal_fill_mid_pct", filled, "%", ">=", 70.0, f"canal fill at mid-stem by {by}: >= 80 target, < 70 refuse"),
         check("canal_fill_target_pct", filled, "%", ">=", 80.0, f"canal fill by {by}: target >= 80 %", severity="flag"),
-        check("canal_overlap_mm", m["canal_overlap_max_mm"], "mm", "<=", LOCAL_MM,
+        check("canal_overlap_mm", m["canal_overlap_max_mm"], "mm", "<=", seating.LOCAL_MM,
               "press-fit 0.3-0.8 mm, local overlap with the cortex <= 1 mm"),
         check("head_center_error_mm", head_error, "mm", "<=", 2.0,
               "head centre on the machined taper against the planned one: target <= 2 mm (the neck is solved for it)"),
@@ -434,21 +418,10 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: StemParams) -
               "coat within 1 mm of cortex on >= 50-60 % of the proximal perimeter (design study)", severity="flag"),
         check("neck_length_mm", m["neck_length_mm"], "mm", "<=", 62.0, "neck lever: a longer neck is outside the family"),
         check("neck_diameter_mm", params.neck_diameter_mm, "mm", ">=", 11.0, "solid neck >= 11 mm Ti"),
-        check("taper_stock_mm", params.taper_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock (G-15)"),
+        check("taper_stock_mm", params.taper_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock"),
         check("scan_below_tip_mm", float(tip[2] - low[2]), "mm", ">=", 30.0,
               "scan holds >= 30 mm of femur below the tip", severity="flag"),
     )  # fmt: skip
-
-
-def outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.5) -> float:
-    """Metal (nominal envelope) below the neck cut and outside the bone surface, counted on a step_mm lattice of points."""
-    low, high = made.envelope.bounds
-    axes = [np.arange(a + step_mm / 2, b, step_mm) for a, b in zip(low, high)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    assert made.bone_cut is not None
-    points = points[made.bone_cut(points) > 0.0]
-    points = points[made.envelope(points) < 0.0]
-    return float((~inside(bone, pose.apply(points))).sum()) * step_mm**3
 
 
 IMPLANT = Implant(

@@ -13,6 +13,7 @@ from implantforge.core import Array, Check, Design, Fit, FitError, Pose, Side, c
 from implantforge.geom import shapes
 from implantforge.implants import Case, Params, System, choice, deg, hip_cup, hip_stem, mm
 from implantforge.stages import bearings, legs, motion
+from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.hip import angles
 from implantforge.stages.phantoms import hip
 
@@ -32,7 +33,7 @@ class HipParams(Params):
     antetorsion_deg: float = deg(15.0, -20.0, 60.0, "native neck to the posterior condyles, where the scan does not show "
                                  "them", tag="M", source="adult femora 15 +/- 9 deg")  # fmt: skip
     head_mm: float | None = mm(None, 28.0, 40.0, "head diameter; the largest that leaves 5 mm of liner when absent",
-                               source="fact 3.3")  # fmt: skip
+                               source="vendors' catalogues")  # fmt: skip
     head_length: str = choice("M", tuple(bearings.LENGTHS_MM), "length of the head the neck is planned for")
     stem: hip_stem.StemParams = hip_stem.StemParams()
     cup: hip_cup.CupParams = hip_cup.CupParams()
@@ -147,7 +148,11 @@ def _joint(
     frame, handed = setting.frame, 1.0 if case.side == "left" else -1.0
     upright = motion.upright(setting.axis.up @ frame, setting.axis.lateral @ frame, handed)
     bone = case.bones[f"femur_{case.side}"].vertices
-    kept = bone[stem.pose.inverse_apply(bone) @ hip_stem.cut_normal(params.stem) < 0.0] + moved - cup.pose.origin_mm
+    kept = (
+        bone[stem.pose.inverse_apply(bone) @ seating.cut_normal(params.stem.resection_angle_deg) < 0.0]
+        + moved
+        - cup.pose.origin_mm
+    )
     kept = kept[np.linalg.norm(kept, axis=1) < MOVING_MM]
     _, first = np.unique(np.floor(kept / GRAIN_MM).astype(np.int64), axis=0, return_index=True)
     return motion.Joint(

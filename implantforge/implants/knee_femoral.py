@@ -24,7 +24,7 @@ class FemoralParams(Params):
     """What an engineer may set; what is left out is found from the patient."""
 
     size: int | None = count(
-        None, 52, 76, "depth (AP) of the component, even; found when absent", source="fact 3.4: 52-76"
+        None, 52, 76, "depth (AP) of the component, even; found when absent", source="vendors' catalogues: 52-76"
     )
     width: str = choice("auto", ("auto", "standard", "narrow"), "the narrow variant is 4 mm narrower", tag="M",
                         source="2-5 mm")  # fmt: skip
@@ -244,12 +244,12 @@ def outside_mm3(bone: Mesh, made: Design, pose: Pose, s: condyles.Shape, step_mm
 
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: FemoralParams) -> tuple[Check, ...]:
-    """Fit and geometry of this component against the limits of the fact book."""
+    """Fit and geometry of this component against the limits in use."""
     m, sign = fit.metrics, frames.handed(case.side)
     size, s = _shape(fit, params)
     uncut, beyond = outside_mm3(case.bones[f"femur_{case.side}"], made, fit.pose, s)
     rows = [
-        check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cuts (G-9)"),
+        check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cuts"),
         check("fixation_outside_bone_mm3", beyond, "mm3", "<=", 0.0, "lugs within the outer cortex"),
         check("overhang_mm", m["overhang_mm"], "mm", "<=", femoral.OVERHANG_MOST_MM,
               "femoral overhang <= 3 mm (Mahoney 2010)"),
@@ -259,10 +259,10 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: FemoralParams
         check("flange_proud_mm", m["flange_proud_mm"], "mm", "<=", 1.0, "anterior plane 0-1 mm in front of the cortex",
               severity="flag"),
         check("wall_mm", thinnest_mm(size, s, sign), "mm", ">=", condyles.SKIN_MM,
-              "metal once polished >= 2 mm, the solid skin over the porous layer (G-7)"),
+              "metal once polished >= 2 mm, the solid skin over the porous layer"),
         check("flange_mm", sizes.FLANGE_MM, "mm", ">=", 4.0, "anterior flange 4-7 mm"),
         check("bearing_stock_mm", stock_left_mm(part, fit, size, s, params), "mm", ">=", 0.3,
-              "machined faces carry >= 0.3 mm (G-15)"),
+              "machined faces carry >= 0.3 mm"),
         check("bearing_material", 0.0, "coated", ">=", 1.0, "plain Ti-6Al-4V is unsuitable as an articulating surface: "
               "this is a trial or the body under a coating", severity="flag"),
         check("mechanical_axis_measured", 1.0 - m["axis_assumed"], "axes", ">=", 1.0, f"axis {fit.params['axis']}",
@@ -272,7 +272,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: FemoralParams
     ]  # fmt: skip
     if "external_to_epicondyles_deg" in m:
         off = abs(m["external_to_epicondyles_deg"])
-        rows.append(check("epicondylar_deviation_deg", off, "deg", "<=", 3.0, "landmarks disagree by > 3 deg: flag (S-6)",
+        rows.append(check("epicondylar_deviation_deg", off, "deg", "<=", 3.0, "landmarks disagree by > 3 deg: flag",
                           severity="flag"))  # fmt: skip
     return tuple(rows)
 

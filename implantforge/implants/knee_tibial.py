@@ -19,7 +19,7 @@ RIM_WIDTH_MM, RIM_HEIGHT_MM = 2.5, 3.5
 """Of the wall that locks the insert."""
 STEM_MM, PEG_MM, PEG_LENGTH_MM, WING_MM = 13.0, 9.0, 14.0, 3.5
 KEEL_LENGTHS_MM = (45.0, 40.0, 35.0, 30.0, 25.0)
-"""Tried from the longest: 25-50 mm (fact 3.4)."""
+"""Tried from the longest: 25-50 mm."""
 CLEAR_MM = 2.0
 """Bone left between a keel and the outer surface."""
 SURFACE_SIGMA_MM = 0.35
@@ -30,7 +30,7 @@ class TibialParams(Params):
     """What an engineer may set; what is left out is found from the patient."""
 
     size: int | None = choice(None, (None, *(int(w) for w in sizes.TRAY_ML_MM)), "width of the tray; found when absent",
-                              source="fact 3.4: 58-85 mm")  # fmt: skip
+                              source="vendors\' catalogues: 58-85 mm")  # fmt: skip
     alignment: str = choice(
         "mechanical", ("mechanical", "kinematic"), "across the mechanical axis, or along the plateaus"
     )
@@ -295,14 +295,14 @@ def datum_error_mm(local: Array, ml_mm: float, handed: float, params: TibialPara
 
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams) -> tuple[Check, ...]:
-    """Fit and geometry of this tray against the limits of the fact book."""
+    """Fit and geometry of this tray against the limits in use."""
     m = fit.metrics
     uncut, beyond = outside_mm3(case.bones[f"tibia_{case.side}"], made, fit.pose)
     local = fit.pose.inverse_apply(part.vertices)
     least, most = (8.0, 10.0)
     removed = max(m["resection_medial_mm"], m["resection_lateral_mm"])
     return (
-        check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cut (G-9)"),
+        check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cut"),
         check("fixation_outside_bone_mm3", beyond, "mm3", "<=", 0.0, "keel within the outer cortex"),
         check("keel_clear_mm", m["keel_clear_mm"], "mm", ">=", CLEAR_MM, "bone left around the keel >= 2 mm",
               severity="flag"),
@@ -313,7 +313,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams)
         check("slope_deg", m["slope_deg"], "deg", "<=", 7.0, "slope 0-7 deg"),
         check("resection_least_mm", removed, "mm", ">=", least - 1.0, "8-10 mm under the higher plateau", severity="flag"),
         check("resection_most_mm", removed, "mm", "<=", most + 1.0, "8-10 mm under the higher plateau", severity="flag"),
-        check("rim_stock_mm", params.rim_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock (G-15)"),
+        check("rim_stock_mm", params.rim_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock"),
         check("datum_error_mm", datum_error_mm(local, m["size"], frames.handed(case.side), params), "mm", "<=", 0.03,
               "floor and bone face of the mesh against their datums plus stock: 0.02 mm, 0.01 mm for merged triangles"),
         check("mechanical_axis_measured", 1.0 - m["axis_assumed"], "axes", ">=", 1.0, f"axis {fit.params['axis']}",

@@ -17,7 +17,7 @@ from implantforge.stages.phantoms import knee
 GAP_TOLERANCE_MM = 0.5
 CONDYLES_APART_MM = 46.0
 TURN_DEG = (-3.6, 9.0)
-"""Epicondyles lie within this of the hindmost points (fact 3.4): a turn that balances goes no further."""
+"""Epicondyles lie within this of the hindmost points: a turn that balances goes no further."""
 
 
 class TotalParams(Params):
@@ -207,7 +207,7 @@ def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: TotalPar
               "components and insert fill the gap"),
         check("insert_thinnest_mm", m["insert_thinnest_mm"], "mm", ">=", 6.0, "polyethylene >= 6-8 mm at the thinnest"),
         check("hka_after_deg", abs(m["hka_after_deg"] - 180.0), "deg", "<=", 3.0 if mechanical else 5.0,
-              "HKA 180 +- 3 (mechanical), +- 5 (kinematic) (G-18)", severity="fail" if mechanical else "flag"),
+              "HKA 180 +- 3 (mechanical), +- 5 (kinematic)", severity="fail" if mechanical else "flag"),
     ]  # fmt: skip
     if not mechanical:
         f, t = fit.parts["femoral"].metrics, fit.parts["tibial"].metrics

@@ -7,6 +7,7 @@ computing is done before the first file of the run is touched (outputs.py), and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +46,7 @@ def build(
     """
     if upto == "plan" and (out / "part.stl").exists():
         raise InputError(f"plan: {out} holds a built part; a plan would replace it, so give another --out")
+    recipe = replace(recipe, params=recipe.implant.resolve(recipe.params))
     source = steps.source(recipe, ct)
     with Run(out, on_stage) as run:
         made = plan(run.cache, recipe, source, labels, series, accept, landmarks)

@@ -16,7 +16,7 @@ TARGET_MM, LEAST_MM = 5.0, 4.0
 TAPER = "12/14"
 TAPER_ANGLE_DEG = 5.0 + 40.0 / 60.0
 TAPER_SMALL_MM, TAPER_LENGTH_MM = 12.7, 13.0
-"""12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm (fact 3.2). No standard exists: name the head."""
+"""12/14: 5 deg 40 min included; 12.70 mm at the end, 13.99 mm at 13 mm. No standard exists: name the head."""
 HEAD_ABOVE_BASE_MM = 9.0
 """Head centre above the large end of the engaged taper, for a head of neutral length."""
 

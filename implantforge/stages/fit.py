@@ -8,7 +8,15 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import least_squares
 
-from implantforge.core import Array, Field, Pose
+from implantforge.core import Anatomy, Array, Design, Field, Mesh, Pose
+from implantforge.geom.inside import inside
+
+LOCAL_MM = 1.0
+"""No point of a body may pass the canal wall by more."""
+DEEPEST = 0.02
+"""Share of the surface whose mean overlap is held to a limit: one voxel's noise does not decide."""
+CONTACT_MM = 1.0
+"""A surface this near the canal wall counts as contact (share of perimeter within 1 mm of cortex; a custom-design study)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +87,40 @@ def section(wall: Field, pose: Pose, z_mm: float, half_mm: float = 34.0, step_mm
     label = int(middle) if middle else 1 + int(np.bincount(pieces.ravel())[1:].argmax())
     own = pieces == label
     return float(own.sum()) * step_mm**2, float(own[:, len(axis) // 2].sum()) * step_mm
+
+
+def cut_normal(angle_deg: float) -> Array:
+    """Unit normal of the neck cut in a stem's axes (x medial, z up), out of the bone that stays."""
+    angle = np.radians(angle_deg)
+    return np.array([np.sin(angle), 0.0, np.cos(angle)])
+
+
+def on_canal(anatomy: Anatomy, above_trochanter_mm: float, angle_deg: float) -> Pose:
+    """On the canal axis, turned to the head, origin where a neck cut that far above the lesser trochanter crosses the
+    axis. AnatomyError where a landmark is missing."""
+    frame = turned_to(anatomy.frames["canal"], anatomy.at("head_center"))
+    trochanter = frame.inverse_apply(anatomy.at("lesser_trochanter"))
+    calcar = abs(trochanter[0]) + 2.0
+    height = trochanter[2] + above_trochanter_mm + calcar * np.tan(np.radians(angle_deg))
+    return frame.compose(Pose(np.eye(3), np.array([0.0, 0.0, height])))
+
+
+def outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.5) -> float:
+    """Metal (nominal envelope) below the neck cut and outside the bone surface, counted on a step_mm lattice of points."""
+    low, high = made.envelope.bounds
+    axes = [np.arange(a + step_mm / 2, b, step_mm) for a, b in zip(low, high)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    assert made.bone_cut is not None
+    points = points[made.bone_cut(points) > 0.0]
+    points = points[made.envelope(points) < 0.0]
+    return float((~inside(bone, pose.apply(points))).sum()) * step_mm**3
+
+
+def overlap_mm(wall: Field, points_mm: Array, limit_mm: float) -> float:
+    """Mean overlap of the deepest points (n,3, where they lie in the patient) with a wall: over limit_mm where the deepest
+    passes LOCAL_MM, infinite where a point leaves what is known of the wall."""
+    low, high = wall.bounds
+    if not ((points_mm > low) & (points_mm < high)).all():
+        return float("inf")
+    beyond = np.sort(wall(points_mm))[-max(int(DEEPEST * len(points_mm)), 1) :]
+    return max(float(beyond.mean()), float(beyond[-1]) + limit_mm - LOCAL_MM)

@@ -13,7 +13,7 @@ from scipy.special import gamma
 from implantforge.core import Array
 
 SIZES = {n: (9.0 + n, 112.0 + 3.0 * n) for n in range(1, 17)}
-"""size -> (width WAIST_MM under the resection, length from there to the tip, mm). 1 mm steps; 115-160 mm long (fact 3.1).
+"""size -> (width WAIST_MM under the resection, length from there to the tip, mm). 1 mm steps; 115-160 mm long.
 Named at one depth, a canal asks for the same size whatever the taper and the length."""
 WAIST_MM = 60.0
 SHOULDER_MM = 12.0
@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, Family] = {
                     (45.0, 90.0), "width"),
 }  # fmt: skip
 """Sections fill the canal front to back (fit and fill); a flat wedge holds by its sides; a short stem ends in the
-metaphysis, 80-120 mm long (fact 3.1)."""
+metaphysis, 80-120 mm long."""
 
 
 class Neck(NamedTuple):
@@ -66,7 +66,7 @@ class Neck(NamedTuple):
 
 
 NECKS = {"standard": Neck(34.0, 0.7, 0.0), "lateral": Neck(34.0, 0.7, 6.0)}
-"""The lateral one reaches 6 mm further at the same height (pairs differ by 5-8 mm, fact 3.1)."""
+"""The lateral one reaches 6 mm further at the same height (pairs differ by 5-8 mm)."""
 NECK_FOOT_MM, NECK_ANGLE_DEG = -12.0, 132.0
 
 

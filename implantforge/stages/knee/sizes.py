@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from implantforge.core import Array
 
 FEMORAL_AP_MM = tuple(range(52, 77, 2))
-"""Posterior joint surface to the outer face of the flange at its top (fact 3.4: 52-76 mm by 2-4)."""
+"""Posterior joint surface to the outer face of the flange at its top (vendors' catalogues: 52-76 mm by 2-4)."""
 NARROW_MM = 4.0
-"""What the narrow variant is narrower by (fact 3.4: 2-5 mm)."""
+"""What the narrow variant is narrower by (vendors' catalogues: 2-5 mm)."""
 FEMORAL_MM = 9.0
-"""Distal and posterior thickness of the femoral component (fact 3.4: 8-9 mm, equal)."""
+"""Distal and posterior thickness of the femoral component (vendors' catalogues: 8-9 mm, equal)."""
 FLANGE_MM, DIVERGENCE_DEG, CHAMFER_MM = 6.0, 5.0, 8.5
 TRAY_ML_MM = (58.0, 61.0, 64.0, 67.0, 70.0, 73.0, 76.0, 79.0, 82.0, 85.0)
 """Fact 3.4: 58-85 mm wide, 38-56 mm deep."""
@@ -87,7 +87,7 @@ _MIDDLE = ([-0.45, -0.35, -0.2, -0.1], [0.065, 0.045, 0.012, 0.0])
 
 
 def aspect(ap_mm: float) -> float:
-    """Width over the depth of the bone within, declining with size (fact 3.4: 1.25-1.40, of the resected bone)."""
+    """Width over the depth of the bone within, declining with size (catalogues: 1.25-1.40, of the resected bone)."""
     return float(np.interp(ap_mm, [52.0, 76.0], [1.40, 1.26]))
 
 

@@ -1,0 +1,230 @@
+"""A maker's own hip stem, given as closed meshes: planned, gapped, coated and exported like the parametric one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from implantforge.core import Array, Check, Design, Field, Fit, FitError, InputError, Lattice, Mesh, Pose, check
+from implantforge.geom import shapes
+from implantforge.implants import Case, Implant, Params, choice, count, mm, number, text
+from implantforge.stages import fit as seating
+from implantforge.stages import templates
+from implantforge.stages.anatomy.canal import cavity
+from implantforge.stages.bearings import LENGTHS_MM
+from implantforge.stages.phantoms import hip
+
+FIELD_MM, BAND_MM = 0.25, 2.5
+"""The meshes as fields: distances sampled this far apart, exact this near the surface."""
+POINTS_MM, COARSE_MM = 2.0, 4.0
+CUT_MM = (8.0, 15.0)
+"""Neck cut above the lesser trochanter: how far it may move so that the head comes to its height."""
+
+
+class OwnStemParams(Params):
+    """What an engineer may set; the size is found when absent."""
+
+    template: str = text("", "folder with the maker's template.toml and meshes", tag="M", source="the maker")
+    template_sha256: str = text("", "of the template's files; filled in, and refused when they have changed since", tag="M",
+                                source="the maker's files")  # fmt: skip
+    size: int | None = count(None, 1, 99, "size of the template; found by fit when absent")
+    head_length: str | None = choice(None, tuple(LENGTHS_MM), "head length; the nearest to the patient's when absent")
+    resection_above_trochanter_mm: float = mm(12.0, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar",
+                                              tag="M", source="8-15 mm customary")  # fmt: skip
+    endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
+                                 source="endosteal boundary 500-700 HU")  # fmt: skip
+    cortex_mm: float = mm(
+        2.0, 1.0, 5.0, "bone left between cavity and outer surface", source="remaining cortex >= 2 mm"
+    )
+    press_fit_mm: float = mm(0.3, 0.0, 0.8, "overlap with the canal wall wanted at the most", tag="M",
+                             source="0.3-0.8 mm a side")  # fmt: skip
+    overlap_limit_mm: float = mm(
+        0.65, 0.0, 1.0, "overlap with the canal wall accepted, mean of the deepest 2 %", source="<= 1 mm local"
+    )
+    coat_depth_mm: float = mm(1.5, 0.8, 3.0, "porous coat put into the maker's surface", tag="M",
+                              source="0.8-2.0 mm", of="design")  # fmt: skip
+
+
+def resolve(params: OwnStemParams) -> OwnStemParams:
+    """The parameters with the digest of the template's files; InputError when it is another than the one given."""
+    if not params.template:
+        raise InputError("own_stem: params.template is missing: the folder with the maker's template.toml")
+    found = templates.sha256(Path(params.template))
+    if params.template_sha256 not in ("", found):
+        raise InputError("own_stem: the template's files have changed since this recipe was written; clear "
+                         "params.template_sha256 to take them as they are now")  # fmt: skip
+    return params.model_copy(update={"template_sha256": found})
+
+
+def plan(case: Case, params: OwnStemParams) -> Fit:
+    """Every size seated in the canal; the winner is the one with the best fill among those within the overlap limit, with
+    the cut and head that bring its centre nearest to the patient's. FitError when none fits; AnatomyError when the femur
+    lacks a landmark; InputError when the template is made for the other side."""
+    template = templates.read(Path(params.template))
+    if template.side not in ("both", case.side):
+        raise InputError(f"own_stem: {template.name} is made for the {template.side} side; this is the {case.side} one")
+    bone = f"femur_{case.side}"
+    anatomy = case.anatomy[bone]
+    wall = cavity(case.volume, case.bones[bone], anatomy, params.endosteal_hu, params.cortex_mm)
+    target = anatomy.at("head_center")
+    sizes = template.sizes if params.size is None else (template.of(params.size),)
+    rows = [_placed(case, one, template, params, wall, target) for one in sizes]
+    fitting = sorted((row for row in rows if row["overlap_mm"] <= params.overlap_limit_mm),
+                     key=lambda row: (-round(row["score"], 6), row["size"]))  # fmt: skip
+    if not fitting:
+        least = min(rows, key=lambda row: row["overlap_mm"])
+        raise FitError(
+            f"own_stem: no size of {template.name} fits {bone}: the best, size {least['size']}, passes the canal wall by "
+            f"{least['overlap_mm']:.1f} mm (limit {params.overlap_limit_mm}) or leaves the scan"
+        )
+    best = fitting[0]
+    ranked = [*fitting, *sorted((row for row in rows if row not in fitting), key=lambda row: row["overlap_mm"])]
+    told = tuple(_told(row, best, params) | {"rank": n} for n, row in enumerate(ranked[:8], start=1))
+    metrics, samples = _measure(template.of(best["size"]), best["pose"], wall, template)
+    metrics |= {key: best[key] for key in best if isinstance(best[key], (int, float)) and key != "score"}
+    chosen = {"template": template.name, "template_sha256": params.template_sha256, "size": best["size"],
+              "head_length": best["head_length"], "head_target_mm": target.tolist(), "side": case.side,
+              "cut_mm": best["cut_mm"], "gap_samples": samples}  # fmt: skip
+    return Fit("own_stem", chosen, best["pose"], metrics, told, told[0]["why"])
+
+
+def _placed(
+    case: Case, one: templates.Size, template: templates.Template, params: OwnStemParams, wall: Field, target: Array
+) -> dict[str, Any]:
+    """One size at rest: pose, overlap, fill, the head and what it misses of the patient's centre."""
+    anatomy, level = case.anatomy[f"femur_{case.side}"], params.resection_above_trochanter_mm
+    normal = seating.cut_normal(template.cut_angle_deg)
+    for _ in range(2):
+        start = seating.on_canal(anatomy, level, template.cut_angle_deg)
+        rest = seating.seat(_points(one.mesh, normal, COARSE_MM), wall, start, press_mm=params.press_fit_mm, reach_mm=6.0,
+                            reach_deg=4.0)  # fmt: skip
+        pose = seating.turned_to(rest.pose, target)
+        wanted = float(np.clip(level + pose.inverse_apply(target)[2] - one.head_mm[2], *CUT_MM))
+        if abs(wanted - level) < 0.1:
+            break
+        level = wanted
+    placed = pose.apply(_points(one.mesh, normal, POINTS_MM))
+    fills = _fills(one.mesh, pose, wall)
+    return {
+        "size": one.size, "pose": pose, "cut_mm": level, **fills, **_head(one, pose, target, params),
+        "overlap_mm": seating.overlap_mm(wall, placed, params.overlap_limit_mm),
+        "score": fills["fill_mid_pct"] + 0.3 * (fills["fill_proximal_pct"] + fills["fill_distal_pct"]),
+    }  # fmt: skip
+
+
+def _head(one: templates.Size, pose: Pose, target: Array, params: OwnStemParams) -> dict[str, Any]:
+    """The head length whose centre comes nearest, and what it misses: medial and up are positive."""
+    way = one.head_mm / np.linalg.norm(one.head_mm)
+    names = (params.head_length,) if params.head_length else tuple(LENGTHS_MM)
+    wanted = pose.inverse_apply(target)
+    away = {name: one.head_mm + LENGTHS_MM[name] * way - wanted for name in names}
+    name = min(names, key=lambda key: (round(float(np.linalg.norm(away[key])), 6), LENGTHS_MM[key]))
+    return {"head_length": name, "head_extra_mm": LENGTHS_MM[name], "offset_change_mm": float(away[name][0]),
+            "leg_length_change_mm": float(away[name][2]), "head_error_mm": float(np.linalg.norm(away[name]))}  # fmt: skip
+
+
+def _points(mesh: Mesh, normal: Array, spacing_mm: float) -> Array:
+    """Points (n,3) of the surface under the neck cut, at most one in a cube of spacing_mm."""
+    corners = mesh.vertices[mesh.faces]
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
+    pieces = [mesh.vertices]
+    for count_ in (2 ** np.arange(1, 7)).tolist():
+        some = corners[sides > spacing_mm * count_ / 2.0]
+        steps = (np.indices((count_ + 1, count_ + 1)).reshape(2, -1).T) / count_
+        steps = steps[steps.sum(axis=1) <= 1.0]
+        for u, v in steps if len(some) else ():
+            pieces.append(some[:, 0] + u * (some[:, 1] - some[:, 0]) + v * (some[:, 2] - some[:, 0]))
+    points = np.concatenate(pieces)
+    points = points[points @ normal < -0.5]
+    _, first = np.unique(np.floor(points / spacing_mm).astype(np.int64), axis=0, return_index=True)
+    return points[np.sort(first)]
+
+
+def _fills(mesh: Mesh, pose: Pose, wall: Field) -> dict[str, float]:
+    """Share of the canal's area that the stem takes at a quarter, half and four fifths of its length under the cut."""
+    solid = shapes.from_mesh(mesh, 0.8, 1.6)
+    length, out = -float(mesh.bounds[0, 2]), {}
+    for name, share in (("proximal", 0.25), ("mid", 0.5), ("distal", 0.8)):
+        canal = seating.section(wall, pose, -share * length)[0]
+        own = seating.section(solid, Pose(), -share * length)[0]
+        out[f"fill_{name}_pct"] = 100.0 * own / canal if canal else 0.0
+    return out
+
+
+def _measure(
+    one: templates.Size, pose: Pose, wall: Field, template: templates.Template
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Gaps to the canal wall, of the whole stem and of its coat, and the samples themselves."""
+    local = _points(one.mesh, seating.cut_normal(template.cut_angle_deg), POINTS_MM)
+    points = pose.apply(local)
+    gap = -wall(points)
+    coat = gap[(local[:, 2] > template.coat_mm[0]) & (local[:, 2] < template.coat_mm[1])]
+    metrics = {
+        "fit_gap_mean_mm": float(np.maximum(gap, 0).mean()), "fit_gap_p95_mm": float(np.percentile(np.maximum(gap, 0), 95)),
+        "contact_pct": float(100 * np.mean(gap <= seating.CONTACT_MM)), "canal_overlap_max_mm": float(-gap.min()),
+    }  # fmt: skip
+    if len(coat):
+        metrics["coat_contact_pct"] = float(100 * np.mean(coat <= seating.CONTACT_MM))
+    return metrics, {"points_mm": points.round(3).tolist(), "gap_mm": gap.round(3).tolist()}
+
+
+def _told(row: dict[str, Any], best: dict[str, Any], params: OwnStemParams) -> dict[str, Any]:
+    kept = {key: value for key, value in row.items() if key != "pose"}
+    if row is best:
+        why = (
+            f"size {row['size']}: best fill of those that fit ({row['fill_mid_pct']:.0f} % at mid-stem), overlap "
+            f"{row['overlap_mm']:.2f} mm, head {row['head_length']} {row['head_error_mm']:.1f} mm from the centre"
+        )
+    elif row["overlap_mm"] > params.overlap_limit_mm:
+        why = f"passes the canal wall by {row['overlap_mm']:.2f} mm, limit {params.overlap_limit_mm}"
+    else:
+        why = f"fills {best['fill_mid_pct'] - row['fill_mid_pct']:.1f} points less at mid-stem"
+    return kept | {"why": why}
+
+
+def design(fit: Fit, params: OwnStemParams) -> Design:
+    """The maker's surface as it is; its outer coat_depth_mm between the template's coat limits is left for the lattice."""
+    template = templates.read(Path(params.template))
+    whole = shapes.shared(
+        shapes.from_mesh(template.of(fit.params["size"]).mesh, FIELD_MM, max(BAND_MM, params.coat_depth_mm + 1))
+    )
+    up, low, high = np.array([0.0, 0.0, 1.0]), *(np.array([0.0, 0.0, z]) for z in template.coat_mm)
+    normal = seating.cut_normal(template.cut_angle_deg)
+    band = shapes.half_space(high, up) & shapes.half_space(low, -up) & shapes.half_space(-1.2 * normal, normal)
+    porous = shapes.shared((whole - whole.offset(-params.coat_depth_mm)) & band)
+    return Design(whole - porous, porous, whole, Lattice(), shapes.half_space(np.zeros(3), -normal))
+
+
+def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: OwnStemParams) -> tuple[Check, ...]:
+    """Fit of this stem against the limits in use, and whether the printed mesh is the maker's shape."""
+    m, bone = fit.metrics, case.bones[f"femur_{case.side}"]
+    local = fit.pose.inverse_apply(part.vertices)
+    return (
+        check("bone_overlap_mm3", seating.outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
+              "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
+        check("canal_fill_mid_pct", m["fill_mid_pct"], "%", ">=", 70.0, "canal fill at mid-stem: >= 80 target, < 70 refuse"),
+        check("canal_overlap_mm", m["canal_overlap_max_mm"], "mm", "<=", seating.LOCAL_MM,
+              "press-fit 0.3-0.8 mm, local overlap with the cortex <= 1 mm"),
+        check("head_center_error_mm", m["head_error_mm"], "mm", "<=", 5.0, "head centre: target <= 2 mm, limit 5 mm"),
+        check("head_center_target_mm", m["head_error_mm"], "mm", "<=", 2.0, "head centre: target <= 2 mm", severity="flag"),
+        check("beyond_template_mm", float(made.envelope(local).max()), "mm", "<=", 0.1,
+              "the printed mesh stays within 0.1 mm of the maker's surface"),
+        check("machining_stock_mm", 0.0, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock: this template is taken as "
+              "drawn, so the maker's mesh must hold the stock itself", severity="flag"),
+    )  # fmt: skip
+
+
+IMPLANT = Implant(
+    name="own_stem",
+    summary="a maker's own hip stem given as closed meshes with a datum frame: planned, coated and exported like ours",
+    region="hip",
+    needs=("femur_{side}",),
+    Params=OwnStemParams,
+    plan=plan,
+    design=design,
+    checks=checks,
+    phantom=hip,
+    resolve=resolve,
+)

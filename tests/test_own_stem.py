@@ -1,0 +1,179 @@
+"""A maker's own stem: the parametric one written as meshes must be planned where the parametric one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_implants as contract
+
+from implantforge import implants
+from implantforge.core import FitError, InputError, Mesh, Pose
+from implantforge.geom import measure, meshing
+from implantforge.implants import Case, hip_stem, own_stem
+from implantforge.pipeline import recipe as recipes
+from implantforge.stages import phantoms, segment, templates
+from implantforge.stages.export import write_stl
+
+TURN = Pose(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), np.array([100.0, -40.0, 7.0]))
+PAGE = """name = "Ours as meshes"
+kind = "stem"
+[frame]
+origin = {origin}
+up = {up}
+medial = {medial}
+[coat]
+from_mm = -45.0
+to_mm = -2.0
+"""
+
+
+@pytest.fixture(scope="module")
+def left() -> Case:
+    patient = phantoms.hip(contract.SEED, spacing_mm=contract.SPACING_MM)
+    return contract.case_of(patient.volume, segment.bones(patient.volume), "left")
+
+
+@pytest.fixture(scope="module")
+def planned(left: Case) -> Any:
+    return hip_stem.plan(left, hip_stem.StemParams())
+
+
+@pytest.fixture(scope="module")
+def folder(planned: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The planned stem and its neighbours as STL in axes of their own."""
+    at = tmp_path_factory.mktemp("maker")
+    page = PAGE.format(
+        origin=TURN.origin_mm.tolist(), up=TURN.rotation[:, 2].tolist(), medial=TURN.rotation[:, 0].tolist()
+    )
+    for step in (-1, 0, 1):
+        size = planned.params["size"] + step
+        grown = {"width_mm": planned.params["width_mm"] + step, "length_mm": planned.params["length_mm"] + 3.0 * step}
+        params = {**planned.params, **grown}
+        fit = replace(planned, params=params)
+        mesh = meshing.polygonise(hip_stem.design(fit, hip_stem.StemParams()).envelope, 0.7)
+        write_stl(at / f"s{size}.stl", mesh.moved(TURN))
+        head = TURN.apply(np.array([params["offset_mm"], 0.0, params["head_height_mm"]]))
+        page += f'[[sizes]]\nsize = {size}\nfile = "s{size}.stl"\nhead = {head.round(6).tolist()}\n'
+    (at / "template.toml").write_text(page)
+    return at
+
+
+def asked(folder: Path, **more: Any) -> own_stem.OwnStemParams:
+    return own_stem.resolve(own_stem.OwnStemParams(template=str(folder), **more))
+
+
+@pytest.fixture(scope="module")
+def fit(left: Case, folder: Path) -> Any:
+    return own_stem.plan(left, asked(folder))
+
+
+def test_the_same_stem_is_found_at_the_same_place(planned: Any, fit: Any) -> None:
+    assert fit.params["size"] == planned.params["size"]
+    assert fit.params["head_length"] == "M"
+    assert fit.metrics["head_error_mm"] < 1.0
+    turn = planned.pose.rotation.T @ fit.pose.rotation
+    assert np.degrees(np.arccos((np.trace(turn) - 1) / 2)) < 1.5
+    assert np.linalg.norm(fit.pose.origin_mm - planned.pose.origin_mm) < 1.0
+    assert fit.metrics["fill_mid_pct"] == pytest.approx(planned.metrics["fill_mid_pct"], abs=3.0)
+    assert [row["rank"] for row in fit.alternatives] == [1, 2, 3]
+    assert all(row["why"] for row in fit.alternatives)
+
+
+def test_its_part_is_the_makers_shape_closed_and_checked(left: Case, folder: Path, fit: Any) -> None:
+    params = asked(folder)
+    made = own_stem.design(fit, params)
+    mesh = meshing.polygonise(made.envelope, 0.8)
+    assert measure.is_manifold(mesh) and measure.manifold_status(mesh) == "NoError"
+    given = templates.read(folder).of(fit.params["size"]).mesh
+    assert mesh.volume_mm3 == pytest.approx(given.volume_mm3, rel=0.005)
+    porous = meshing.polygonise(made.porous, 0.4)
+    assert porous.bounds[0, 2] > -45.5 and porous.bounds[1, 2] < -1.0
+    for row in own_stem.checks(left, fit, made, mesh.moved(fit.pose), params):
+        assert row.source.strip() and row.unit
+        assert row.passed or row.severity == "flag", f"{row.name} {row.value} {row.unit}"
+
+
+def test_no_size_that_fits_is_said_with_numbers(left: Case, folder: Path) -> None:
+    with pytest.raises(FitError, match=r"no size of Ours as meshes fits femur_left: the best, size \d+, passes"):
+        own_stem.plan(left, asked(folder, overlap_limit_mm=0.0, press_fit_mm=0.0, cortex_mm=5.0))
+
+
+def test_files_that_change_are_noticed(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    params = asked(copy)
+    assert own_stem.resolve(params) == params
+    assert params.template_sha256 == asked(folder).template_sha256
+    (copy / "template.toml").write_text((copy / "template.toml").read_text().replace("-45.0", "-44.0"))
+    with pytest.raises(InputError, match="have changed"):
+        own_stem.resolve(params)
+    page = {"implant": {"name": "own_stem"}, "lattice": {"porosity": 0.7}}
+    with pytest.raises(InputError, match=r"params\.template is missing"):
+        wanted = recipes.parse(page, "x")
+        implants.one("own_stem").resolve(wanted.params)
+
+
+def _edit(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "template.toml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return change
+
+
+def _mesh(change: Callable[[Mesh], Mesh]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        import trimesh
+
+        path = sorted(folder.glob("*.stl"))[0]
+        loaded = trimesh.load(path)
+        write_stl(path, change(Mesh(loaded.vertices, loaded.faces)))
+
+    return edit
+
+
+def _twice(mesh: Mesh) -> Mesh:
+    far = Mesh(mesh.vertices * 0.1 + [300.0, 0, 0], mesh.faces)
+    return Mesh(np.vstack([mesh.vertices, far.vertices]), np.vstack([mesh.faces, far.faces + len(mesh.vertices)]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_edit('kind = "stem"', 'kind = "spoon"'), "kind = 'spoon'"),
+        (_edit('kind = "stem"', 'kind = "stem"\nside = "up"'), "side = 'up'"),
+        (_edit('kind = "stem"', 'kind = "stem"\nunit = "ell"'), "unit = 'ell'"),
+        (_edit('kind = "stem"', 'kind = "stem"\nunit = "m"'), "check unit"),
+        (_edit('kind = "stem"', 'kind = "stem"\ncolour = "red"'), "colour: extra"),
+        (_edit("from_mm = -45.0", "from_mm = 5.0"), "is empty"),
+        (_edit("up = ", "up = [0.0, 0.3, 1.0] # "), "right angles|must lie|reaches from"),
+        (_edit("medial = ", "medial = [0.0, 0.0, 0.0] # "), "right angles"),
+        (_edit('file = "s', 'file = "../s'), "outside the template's folder"),
+        (_edit('.stl"', '.step"'), "write STEP as STL"),
+        (_edit('file = "s', 'file = "t'), "is not in"),
+        (_mesh(lambda m: Mesh(m.vertices, m.faces[5:])), "not a closed surface"),
+        (_mesh(_twice), "2 pieces"),
+        (_mesh(lambda m: Mesh(m.vertices, np.vstack([m.faces, m.faces[:3]]))), "not a closed surface"),
+        (lambda folder: sorted(folder.glob("*.stl"))[0].write_bytes(b"solid nothing"), "cannot be read|holds no triangle"),
+        (lambda folder: (folder / "template.toml").unlink(), "holds no template.toml"),
+        (lambda folder: (folder / "template.toml").write_text("name = "), "is not TOML"),
+    ],
+)  # fmt: skip
+def test_a_bad_template_is_refused_by_name(
+    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    import shutil
+
+    copy = tmp_path / "maker"
+    shutil.copytree(folder, copy)
+    spoil(copy)
+    with pytest.raises(InputError, match=said):
+        templates.read(copy)
