@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from implantforge.core import AnatomyError, Array, InputError, Mesh, Pose
 from implantforge.geom import shapemodel
+from implantforge.report import bones
 from implantforge.stages import anatomy
 from implantforge.stages.anatomy import corrected, pelvis, rings
 
@@ -216,3 +217,60 @@ def test_landmarks_of_a_pelvis_by_command(girdle: list[Mesh], tmp_path: Path) ->
     page = json.loads(done.output[done.output.index("{") :])
     assert {"hip_left", "hip_right"} <= set(page) and "app" in page["hip_left"]["frames"]
     assert picture.stat().st_size > 10_000
+
+
+def test_names_in_a_picture_never_lie_on_each_other() -> None:
+    rng = np.random.default_rng(40)
+    for count in (0, 1, 2, 7, 30, 90):
+        levels = np.sort(rng.uniform(0.0, 600.0, count)) if count != 7 else np.full(7, 300.0)
+        placed = bones.spaced(levels, 30.0, 580.0, 15.0)
+        assert len(placed) == count
+        if count > 1:
+            assert np.diff(placed).min() >= min(15.0, 550.0 / (count - 1)) - 1e-9
+        assert ((placed >= 30.0 - 1e-9) & (placed <= 580.0 + 1e-9)).all()
+    # far enough apart already: none moves; one crowd is spread about its middle
+    assert np.allclose(bones.spaced(np.array([50.0, 90.0, 400.0]), 30.0, 580.0, 15.0), [50.0, 90.0, 400.0])
+    assert np.allclose(bones.spaced(np.full(3, 300.0), 30.0, 580.0, 15.0), [285.0, 300.0, 315.0])
+
+
+def test_a_build_with_a_persons_landmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy's head given 3 mm further back: the fit follows it, and anatomy, manifest, markups and report say by whom."""
+    import toy
+
+    from implantforge import report
+    from implantforge.core import Landmark
+    from implantforge.pipeline import recipe, steps
+    from implantforge.pipeline.build import build
+    from implantforge.stages import export
+
+    real = steps.anatomy
+    toy.install(monkeypatch)
+    monkeypatch.setattr(steps, "anatomy", real)
+
+    def examine(name: str, mesh: Mesh, volume: Any, given: dict[str, Array]) -> Any:
+        return corrected.apply({name: toy.measure(mesh, volume, name=name)}, given)[name]
+
+    monkeypatch.setattr(steps.bone_anatomy, "examine", examine)
+    (tmp_path / "toy.toml").write_text(toy.RECIPE)
+    (tmp_path / "ct.zip").write_text("voxels")
+    moved = toy.CENTRE_MM + [0.0, 3.0, 0.0]
+    given = tmp_path / "by_hand.mrk.json"
+    export.write_markups(given, {"femur_left.head_center": Landmark("head_center", moved, 1.0, "person")})
+    pages, texts = [], []
+    for out, file in (("ours", None), ("theirs", given)):
+        build(recipe.load(str(tmp_path / "toy.toml"), ()), tmp_path / out, tmp_path / "ct.zip", landmarks=file)
+        read = {name: json.loads((tmp_path / out / name).read_text("utf-8"))
+                for name in ("anatomy.json", "fit.json", "manifest.json", "landmarks.mrk.json")}  # fmt: skip
+        pages.append(read)
+        texts.append(report.write(tmp_path / out).read_text("utf-8"))
+    ours, theirs = (page["anatomy.json"]["femur_left"]["landmarks"]["head_center"] for page in pages)
+    assert ours["method"] == "sphere-lsq" and theirs["method"] == corrected.METHOD
+    assert np.allclose(np.array(theirs["at_mm"]) - ours["at_mm"], [0.0, 3.0, 0.0], atol=1e-3)
+    assert "landmarks_by_hand" not in pages[0]["manifest.json"]
+    assert pages[1]["manifest.json"]["landmarks_by_hand"] == ["femur_left.head_center"]
+    at = pages[1]["landmarks.mrk.json"]["markups"][0]["controlPoints"][0]["position"]
+    assert np.allclose(at, moved, atol=1e-3)
+    shifts = [np.array(page["fit.json"]["gap_samples"]["points_mm"][0]) for page in pages]
+    assert np.allclose(shifts[1] - shifts[0], [0.0, 3.0, 0.0], atol=1e-3)
+    for word in ("corrected by hand", "виправлено вручну"):
+        assert word not in texts[0] and word in texts[1]

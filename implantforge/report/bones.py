@@ -12,7 +12,8 @@ from implantforge.geom.render import Camera, camera, render
 from implantforge.report import canvas
 
 BONE = (0.93, 0.89, 0.80)
-AXIS, DOT, HAND = (31, 88, 160), (190, 40, 40), (20, 130, 60)
+AXIS, DOT, HAND, ANGLE, LEAD = (31, 88, 160), (190, 40, 40), (20, 130, 60), (120, 40, 150), (120, 120, 120)
+MARGIN_PX, ARC_MM = 215, 24.0
 _TOLD = {
     "femur": ("neck_shaft_angle_deg", "anteversion_deg", "mldfa_deg", "offset_mm", "head_radius_mm", "length_mm"),
     "hip": ("inclination_deg", "anteversion_deg", "acetabulum_radius_mm", "pelvic_tilt_deg"),
@@ -25,7 +26,7 @@ _MAIN = ("head_center", "greater_trochanter", "lesser_trochanter", "knee_center"
 _LINES = (("head_center", "knee_center"), ("head_center", "neck_center"), ("medial_epicondyle", "lateral_epicondyle"),
           ("posterior_medial_condyle", "posterior_lateral_condyle"), ("plateau_center", "ankle_center"),
           ("medial_plateau", "lateral_plateau"), ("medial_malleolus", "lateral_malleolus"), ("asis", "pubic_tubercle"),
-          ("cruciate", "tendon_medial_border"))  # fmt: skip
+          ("distal_medial_condyle", "distal_lateral_condyle"), ("cruciate", "tendon_medial_border"))  # fmt: skip
 
 
 def measured(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], height: int = 1100) -> bytes:
@@ -37,35 +38,49 @@ def measured(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], height: i
 
 
 def _cropped(around: list[Mesh], view: str, mm_per_px: float) -> Camera:
-    """An eye of the same scale whose picture is as small as the bones and their words allow."""
+    """An eye of the same scale whose picture holds the bones and a margin for names on either side."""
     eye = camera(around, view, 100, mm_per_px=mm_per_px)
     points = np.concatenate([mesh.bounds[[[0, 0, 0], [1, 1, 1]], [0, 1, 2]] for mesh in around])
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     low, high = points.min(axis=0), points.max(axis=0)
     px = eye.to_pixel(low + corners * (high - low))
     across, down = np.ptp(px, axis=0)
-    return camera(around, view, (int(down) + 70, max(int(across) + 190, 320)), mm_per_px=mm_per_px)
+    return camera(around, view, (int(down) + 70, int(across) + 2 * MARGIN_PX), mm_per_px=mm_per_px)
 
 
 def _panel(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], eye: Camera) -> Image.Image:
     layers = [(mesh, BONE, 1.0, None) for mesh in meshes.values()]
     image = Image.fromarray(render(layers, eye, samples=2, occlusion_mm=15.0, rays=32))
+    corners = [corner for page in found.values() for corner in _angles(page) if _faces(corner, eye)]
     for page in found.values():
         canvas.strokes(image, _axes(page, eye), AXIS, 2.0)
+    canvas.strokes(image, _arcs(corners, eye), ANGLE, 2.0)
     words = []
     draw = ImageDraw.Draw(image)
-    for page in found.values():
+    twice = {name.partition("_")[0] for name in found if name.endswith("_left") and f"{name[:-4]}right" in found}
+    for bone, page in found.items():
         radius = page.measures.get("head_radius_mm") or page.measures.get("acetabulum_radius_mm")
+        side = f" {bone[len(bone.partition('_')[0]) + 1].upper()}" if bone.partition("_")[0] in twice else ""
         for name, mark in page.landmarks.items():
             x, y = eye.to_pixel(mark.at_mm)[0]
             ink = HAND if "by hand" in mark.method else DOT
-            draw.ellipse([x - 3.5, y - 3.5, x + 3.5, y + 3.5], fill=ink, outline=canvas.PAPER)
-            if len(found) < 3 or name in _MAIN or ink == HAND:
-                words.append((x, y, name.replace("_", " "), ink))
             if radius and name in ("head_center", "acetabulum_center"):
                 r = radius / eye.mm_per_px
                 draw.ellipse([x - r, y - r, x + r, y + r], outline=ink)
-    _write_apart(image, words)
+            draw.ellipse([x - 3.5, y - 3.5, x + 3.5, y + 3.5], fill=ink, outline=canvas.PAPER)
+            if len(found) < 3 or name in _MAIN or ink == HAND:
+                words.append((x, y, name.replace("_", " ") + side, ink))
+    _write_beside(image, words)
+    taken: list[Array] = []
+    for middle, one, other, degrees in corners:
+        way = one / np.linalg.norm(one) + other / np.linalg.norm(other)
+        at = eye.to_pixel(middle + ARC_MM * way / max(float(np.linalg.norm(way)), 1e-9))[0]
+        out = at - eye.to_pixel(middle)[0]
+        at = at + 22.0 * out / max(float(np.linalg.norm(out)), 1e-9)
+        while any(abs(at[0] - x) < 42 and abs(at[1] - y) < 17 for x, y in taken):
+            at = at + [0.0, 4.0]
+        taken.append(at)
+        canvas.write(image, (at[0], at[1]), f"{degrees:.0f}°", size=14, bold=True, ink=ANGLE)
     canvas.orient(image, eye)
     canvas.scale_bar(image, eye.mm_per_px)
     return image
@@ -77,7 +92,11 @@ def _axes(page: Anatomy, eye: Camera) -> Array:
     ends = [(marks[a].at_mm, marks[b].at_mm) for a, b in _LINES if a in marks and b in marks]
     if "shaft" in page.frames:
         pose = page.frames["shaft"]
-        ends.append((pose.apply(np.array([0.0, 0.0, -110.0])), pose.apply(np.array([0.0, 0.0, 170.0]))))
+        corner = _neck_corner(page)
+        top = pose.apply(np.array([0.0, 0.0, 170.0])) if corner is None else corner[0]
+        ends.append((pose.apply(np.array([0.0, 0.0, -110.0])), top))
+        if corner is not None:
+            ends.append((marks["head_center"].at_mm, corner[0] + corner[1]))
     if "acetabulum" in page.frames:
         pose = page.frames["acetabulum"]
         ends.append((pose.origin_mm, pose.apply(np.array([0.0, 0.0, 45.0]))))
@@ -87,16 +106,101 @@ def _axes(page: Anatomy, eye: Camera) -> Array:
     return np.array([eye.to_pixel(np.array(pair)) for pair in ends]).reshape(-1, 2, 2)
 
 
-def _write_apart(image: Image.Image, words: list[tuple[float, float, str, tuple[int, int, int]]]) -> None:
-    """Names beside their dots, moved down where they would lie on each other."""
-    taken: list[tuple[float, float]] = []
-    for x, y, text, ink in sorted(words, key=lambda word: (word[1], word[0])):
-        right = x < image.width * 0.62
-        at_x, at_y = (x + 9, y) if right else (x - 9, y)
-        while any(abs(at_y - other_y) < 12 and abs(at_x - other_x) < 150 for other_x, other_y in taken):
-            at_y += 3
-        taken.append((at_x, at_y))
-        canvas.write(image, (at_x, at_y), text, size=11, anchor="lm" if right else "rm", ink=ink)
+def _neck_corner(page: Anatomy) -> tuple[Array, Array] | None:
+    """Where the neck axis passes the shaft axis: the point of the shaft, and the way from it to the neck axis."""
+    marks = page.landmarks
+    if "head_center" not in marks or "neck_center" not in marks or "shaft" not in page.frames:
+        return None
+    shaft = page.frames["shaft"]
+    up, head = shaft.rotation[:, 2], marks["head_center"].at_mm
+    neck = marks["neck_center"].at_mm - head
+    both = np.column_stack([up, -neck])
+    along, far = np.linalg.lstsq(both, head - shaft.origin_mm, rcond=None)[0]
+    at = shaft.origin_mm + along * up
+    return at, head + far * neck - at
+
+
+def _angles(page: Anatomy) -> list[tuple[Array, Array, Array, float]]:
+    """Corners to mark: where (LPS mm), the two ways that enclose the angle, and the measure in degrees."""
+    marks, out = page.landmarks, []
+
+    def between(middle: str, one: tuple[str, str], other: tuple[str, str], measure: str) -> None:
+        if {middle, *one, *other} <= set(marks) and measure in page.measures:
+            a, b = (marks[end].at_mm - marks[start].at_mm for start, end in (one, other))
+            out.append((marks[middle].at_mm, a, b, page.measures[measure]))
+
+    corner = _neck_corner(page)
+    if corner is not None and "neck_shaft_angle_deg" in page.measures:
+        neck = marks["head_center"].at_mm - marks["neck_center"].at_mm
+        out.append((corner[0], neck, -page.frames["shaft"].rotation[:, 2], page.measures["neck_shaft_angle_deg"]))
+    between("knee_center", ("knee_center", "head_center"), ("distal_medial_condyle", "distal_lateral_condyle"),
+            "mldfa_deg")  # fmt: skip
+    between("plateau_center", ("plateau_center", "ankle_center"), ("lateral_plateau", "medial_plateau"), "mmpta_deg")
+    frame = page.frames.get("app", page.frames.get("pelvis"))
+    if frame is not None and "acetabulum" in page.frames and "inclination_deg" in page.measures:
+        socket, behind = page.frames["acetabulum"], frame.rotation[:, 1]
+        # radiographic: as it looks from the front
+        way = socket.rotation[:, 2] - (socket.rotation[:, 2] @ behind) * behind
+        out.append((socket.origin_mm, way, -frame.rotation[:, 2], page.measures["inclination_deg"]))
+    return out
+
+
+def _faces(corner: tuple[Array, Array, Array, float], eye: Camera) -> bool:
+    """Whether the plane of an angle lies nearly across the line of sight, so that what is drawn looks like the angle."""
+    middle, one, other, _ = corner
+    normal = np.cross(one, other)
+    frame = np.linalg.svd(normal[None] / max(float(np.linalg.norm(normal)), 1e-9))[2][1:]
+    (ax, ay), (bx, by) = (eye.to_pixel(middle + way)[0] - eye.to_pixel(middle)[0] for way in frame)
+    return bool(abs(ax * by - ay * bx) * eye.mm_per_px**2 > 0.75)
+
+
+def _arcs(corners: list[tuple[Array, Array, Array, float]], eye: Camera) -> Array:
+    """Arcs of ARC_MM between the ways of each corner, as (n,2,2) pixels."""
+    pieces = []
+    for middle, one, other, _ in corners:
+        a, b = one / np.linalg.norm(one), other / np.linalg.norm(other)
+        turn = float(np.arccos(np.clip(a @ b, -1.0, 1.0)))
+        side = b - (b @ a) * a
+        side = side / max(float(np.linalg.norm(side)), 1e-9)
+        t = np.linspace(0.0, turn, 25)[:, None]
+        px = eye.to_pixel(middle + ARC_MM * (np.cos(t) * a + np.sin(t) * side))
+        pieces.append(np.stack([px[:-1], px[1:]], axis=1))
+    return np.concatenate(pieces) if pieces else np.zeros((0, 2, 2))
+
+
+def _write_beside(image: Image.Image, words: list[tuple[float, float, str, tuple[int, int, int]]]) -> None:
+    """Names in a column on either side, each joined to its dot by a thin line; none lies on another."""
+    sides = sorted(words, key=lambda word: word[0])
+    half = len(sides) // 2
+    for left, mine in ((True, sides[:half]), (False, sides[half:])):
+        mine = sorted(mine, key=lambda word: (word[1], word[0]))
+        levels = spaced(np.array([word[1] for word in mine]), 34.0, image.height - 44.0, 15.0)
+        at_x = MARGIN_PX - 22.0 if left else image.width - MARGIN_PX + 22.0
+        lead = at_x + (4.0 if left else -4.0)
+        lines = [[[lead, level], [x, y]] for (x, y, _, _), level in zip(mine, levels)]
+        canvas.strokes(image, np.array(lines).reshape(-1, 2, 2), LEAD, 0.8)
+        for (_, _, text, ink), level in zip(mine, levels):
+            canvas.write(image, (at_x, float(level)), text, size=12, anchor="rm" if left else "lm", ink=ink)
+
+
+def spaced(levels: Array, low: float, high: float, gap: float) -> Array:
+    """Sorted levels moved as little as a push needs, so that none is nearer to the next than `gap` (less where there is no
+    room) and all lie from low to high."""
+    if not len(levels):
+        return levels
+    gap = min(gap, (high - low) / max(len(levels) - 1, 1))
+    steps = gap * np.arange(len(levels))
+    # between neighbours `gap` apart: the nearest levels that do not fall, by pooling those that would
+    pools: list[list[float]] = []
+    for value in (levels - steps).tolist():
+        pools.append([value, 1.0])
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            mean, count = pools.pop()
+            before, many = pools.pop()
+            pools.append([(before * many + mean * count) / (many + count), many + count])
+    flat = np.concatenate([np.full(int(count), mean) for mean, count in pools])
+    out: Array = flat.clip(low, high - steps[-1]) + steps
+    return out
 
 
 def _table(found: Mapping[str, Anatomy], height: int) -> Image.Image:

@@ -166,6 +166,7 @@ def anatomy(run: RunFolder) -> list[Row]:
                 "at": at_text(v.get("at_mm")),
                 "sigma": number(v.get("sigma_mm"), "mm"),
                 "method": str(v.get("method", "")).replace("_", " "),
+                "hand": "by hand" in str(v.get("method", "")),
             }
             for k, v in _mapping(data.get("landmarks")).items()
             if isinstance(v, Mapping)

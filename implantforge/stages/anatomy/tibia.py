@@ -82,7 +82,9 @@ def _flat(seen: Seen, zone: Array) -> tuple[Array, Array, float]:
     away = points - at
     normal = np.linalg.eigh((away * weight[:, None]).T @ away)[1][:, 0]
     normal = normal * np.sign(normal @ up)
-    return at, normal, float(np.sqrt(weight @ (away @ normal) ** 2 / weight.sum()))
+    residual = float(np.sqrt(weight @ (away @ normal) ** 2 / weight.sum()))
+    # the middle of where the joint surface should be, on the plane: which points count depends on the triangles
+    return middle + ((at - middle) @ normal) * normal, normal, residual
 
 
 def _ankle(seen: Seen) -> None:
@@ -107,7 +109,7 @@ def _axes(seen: Seen) -> None:
     up = seen.way(np.array([0.0, 0.0, 1.0]))
     if spine is not None and ankle is not None:
         up = (spine - ankle) / np.linalg.norm(spine - ankle)
-        seen.add("highest_point", seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()], 1.0, "furthest-up")
+        seen.add("highest_point", _summit(seen, up), 1.0, "furthest-up")
     elif ankle is not None:
         seen.refused["length_mm"] = "the plateau is not on this surface"
     seen.frames["upright"] = Pose(_turned(seen, up), seen.shape.mean(axis=0))
@@ -124,6 +126,17 @@ def _axes(seen: Seen) -> None:
     if "isb" not in seen.frames:
         seen.refused["isb"] = "needs the plateau and the ankle"
     seen.frames.pop("upright")
+
+
+def _summit(seen: Seen, up: Array) -> Array:
+    """The top of the bone, from its highest half millimetre or so and not from a vertex."""
+    high = seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()]
+    points = seen.dense(high, 6.0, 4000).points
+    depth = (points @ up).max() - points @ up
+    weight = np.exp(-depth / 0.5)
+    found: Array = weight @ points / weight.sum()
+    # of a round top the mean lies as deep as the weight's scale
+    return found + min(0.5, float(weight @ depth / weight.sum())) * up
 
 
 def _turned(seen: Seen, up: Array) -> Array:
