@@ -50,7 +50,10 @@ class OwnStemParams(Params):
 def resolve(params: OwnStemParams) -> OwnStemParams:
     """The parameters with the digest of the template's files; InputError when it is another than the one given."""
     if not params.template:
-        raise InputError("own_stem: params.template is missing: the folder with the maker's template.toml")
+        raise InputError(
+            "own_stem: params.template is missing: say --set params.template=FOLDER, the one with template.toml "
+            "(docs/own_stem.md)"
+        )
     found = templates.sha256(Path(params.template))
     if params.template_sha256 not in ("", found):
         raise InputError("own_stem: the template's files have changed since this recipe was written; clear "
