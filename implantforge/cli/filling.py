@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +93,10 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
     noun = Lattice(given["kind"], form, given["cell_mm"], seed=given["seed"], placement=given["placement"],
                    axis=axis, grades=grades, **asked)  # fmt: skip
     options = filling.Options(**{name: given[name] for name in filling.Options.__dataclass_fields__ if name in given})
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+        )  # what is half written is taken away
     with Progress(quiet) as progress:
         made = filling.fill(shape, noun, options, region=given["region"], volumes=_fields(given["fields"]),
                             beams=beams is not None, suffix=out.suffix.lower(), on_stage=progress)  # fmt: skip
