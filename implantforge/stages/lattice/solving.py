@@ -24,6 +24,10 @@ SHARES = (44.0, 48.5, 50.0, 51.5, 56.0)  # of the volume, at which thicknesses a
 THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
 
 
+# Medians that a finer ruler found 5.4, 15 and 5.5 % from the one asked, in places that the shares above do not show.
+LEAPING = (("iwp", "network", "void"), ("fcc", "strut", "void"), ("frd", "network", "metal"))
+
+
 @dataclass(frozen=True)
 class SolvedLattice:
     """A lattice with its numbers worked out. level cuts f (network); wall_mm is the median local thickness of the metal,
@@ -168,6 +172,11 @@ def _density_of(kind: str, form: str, seed: int, goal: float, what: str) -> floa
     def read(density: float, share: float = 50.0, fine: bool = False) -> float:
         return median(kind, form, seed, round(density, 4), what, share, fine)
 
+    if (kind, form, what) in LEAPING:
+        name, noun = ("wall", "metal of several widths") if what == "metal" else ("pore", "pores of several sizes")
+        raise GeometryError(
+            f"lattice: {kind} {form} has {noun}: no median {name} can be held within 5 %; ask for a porosity"
+        )
     low, high = DENSITY[kind, form]
     rising = 1.0 if what == "metal" else -1.0
     if rising * (goal - read(low)) < 0:
