@@ -129,14 +129,18 @@ def _axes(seen: Seen) -> None:
 
 
 def _summit(seen: Seen, up: Array) -> Array:
-    """The top of the bone, from its highest half millimetre or so and not from a vertex."""
-    high = seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()]
-    points = seen.dense(high, 6.0, 4000).points
+    """The top of the bone, from its highest half millimetre or so within 6 mm and not from a vertex."""
+    at: Array = seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()]
+    points = seen.dense(at, 8.0, 6000).points
     depth = (points @ up).max() - points @ up
-    weight = np.exp(-depth / 0.5)
-    found: Array = weight @ points / weight.sum()
+    weight = np.ones(len(points))
+    for _ in range(4):
+        away = points - at
+        aside = away - np.outer(away @ up, up)
+        weight = np.exp(-depth / 0.5) * (1.0 - (aside**2).sum(axis=1) / 36.0).clip(0.0) ** 2
+        at = weight @ points / weight.sum()
     # of a round top the mean lies as deep as the weight's scale
-    return found + min(0.5, float(weight @ depth / weight.sum())) * up
+    return at + min(0.5, float(weight @ depth / weight.sum())) * up
 
 
 def _turned(seen: Seen, up: Array) -> Array:
