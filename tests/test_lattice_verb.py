@@ -206,3 +206,21 @@ def test_certificate_has_stiffness_and_permeability(cube: Path) -> None:
     assert np.shape(page["tensor_gpa"]) == (6, 6)
     assert page["values"]["wall_median_um"] == pytest.approx(400, rel=0.06)
     assert page["values"]["permeability_1e9_m2"] > 0 and page["errors"]["modulus_x_gpa"] > 0
+
+
+def test_metal_thinner_than_the_step_is_refused_before_it_is_dust(cube: Path) -> None:
+    with pytest.raises(InputError, match=r"falls apart between samples 0\.3 mm apart; give --h-mm 0\.\d"):
+        filling.fill(cube, replace(SHEET, wall_mm=None, porosity=0.9), COARSE)
+
+
+def test_more_triangles_than_any_file_holds_are_refused_at_once(tmp_path: Path) -> None:
+    trimesh.creation.box((900.0, 900.0, 900.0)).export(tmp_path / "wall.stl")
+    with pytest.raises(InputError, match=r"triangles \(.* GB of STL\); raise --h-mm"):
+        filling.fill(tmp_path / "wall.stl", Lattice("gyroid", "sheet", 0.3, wall_mm=0.05), filling.Options(h_mm=0.02))
+
+
+def test_a_part_that_came_out_in_pieces_or_short_of_metal_fails() -> None:
+    page = {"part_volume_mm3": 85.0, "components": 3, "h_mm": 0.1, "designed": {"metal_mm3": 100.0}}
+    short, pieces = filling._failed(page, 1)
+    assert "85.0 mm3 of 100.0" in short and "in 3 pieces" in pieces
+    assert filling._failed({**page, "part_volume_mm3": 97.0}, 3) == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from implantforge.cli import OK, put_json
+from implantforge.cli import CHECK_FAILED, OK, put_json
 from implantforge.core.errors import InputError
 
 _PATH = click.Path(path_type=Path)
@@ -32,7 +32,8 @@ _MM = click.FloatRange(0.0, min_open=True)
 @click.option("--region", metavar="BOX|MESH", help="fill within x0,y0,z0,x1,y1,z1 (mm) or a second closed mesh alone")
 @click.option("--placement", type=click.Choice(("cartesian", "cylindrical", "spherical", "conformal")),
               default="cartesian", show_default=True,
-              help="what cells lie along; conformal: layers follow the surface")  # fmt: skip
+              help="what cells lie along; conformal: layers follow a surface that goes round the axis (a shaft, a ring), "
+              "refused where it faces along it")  # fmt: skip
 @click.option("--axis", metavar="X,Y,Z", help="axis of the placement  [default: 0,0,1]")
 @click.option("--grade", "grades", multiple=True, metavar="WHAT=BY:AT:VALUE,AT:VALUE[@X,Y,Z[/I,J,K]]",
               help="WHAT wall_mm, porosity or cell_mm changes BY depth, point, axis, along or a --field, between knots "
@@ -107,7 +108,7 @@ def lattice_(shape: Path, out: Path, as_json: bool, quiet: bool, **given: Any) -
         put_json(page)
     else:
         _summary(page)
-    return OK
+    return CHECK_FAILED if page["failed"] else OK
 
 
 def _triple(text: str, what: str) -> tuple[float, float, float]:
@@ -126,16 +127,25 @@ def _fields(texts: tuple[str, ...]) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in rows}
 
 
+def _bodies(count: int) -> str:
+    return "1 body" if count == 1 else f"{count} bodies"
+
+
 def _summary(page: dict[str, Any]) -> None:
     made, got, planned = page["lattice"], page["got"], page["designed"]
-    click.echo(f"{made['kind']} {made['form']}, cell {made['cell_mm']:g} mm: " + ", ".join(
-        f"{name} {value:g}" for name, value in page["asked"].items()))  # fmt: skip
+    asked = [f"{name} {value:g}" for name, value in page["asked"].items()]
+    asked += [f"{row['what']} by {row['by']}: " + ", ".join(f"{v:g} at {at:g}" for at, v in row["knots"])
+              for row in made["grades"]]  # fmt: skip
+    if "modulus_mean_gpa" in planned:
+        asked.append(f"designed {planned['modulus_mean_gpa']:.3g} GPa")
+    click.echo(f"{made['kind']} {made['form']}, cell {made['cell_mm']:g} mm: {', '.join(asked)}")
     if "refused" in got:
         click.echo(
             f"  porosity {got['porosity_region_pct']:.1f} %   wall designed {planned['wall_mm']:.3f} mm; {got['refused']}"
         )
     else:
-        click.echo(f"  porosity {got['porosity_pct']:.1f} %   wall {got['wall_mm']:.3f} mm (designed "
+        click.echo(f"  porosity {got['porosity_pct']:.1f} % (of the file, borders and all, "
+                   f"{got['porosity_region_pct']:.1f})   wall {got['wall_mm']:.3f} mm (designed "
                    f"{planned['wall_mm']:.3f})   pores {got['pore_median_mm']:.2f}, largest "
                    f"{got['pore_largest_mm']:.2f} mm   throat {got['throat_mm']:.2f} mm")  # fmt: skip
     found = page.get("certificate", {}).get("values")
@@ -143,7 +153,9 @@ def _summary(page: dict[str, Any]) -> None:
         click.echo(f"  modulus {found['modulus_min_gpa']:.2f}..{found['modulus_max_gpa']:.2f} GPa by direction   "
                    f"permeability {found['permeability_1e9_m2']:.2f}e-9 m2")  # fmt: skip
     click.echo(f"  {page['part_volume_mm3'] / 1000:.3f} cm3   {page['part_mass_g']:.2f} g   {page['triangles']} triangles   "
-               + (f"{page['components']} body" if "components" in page else "streamed"))  # fmt: skip
+               + (_bodies(page["components"]) if "components" in page else "streamed"))  # fmt: skip
+    for row in page["failed"]:
+        click.echo(f"  FAILED: {row}")
     for remark in page["remarks"]:
         click.echo(f"  look: {remark}")
     click.echo(page["part"] + (f"  {page['beams']}" if "beams" in page else ""))

@@ -30,6 +30,12 @@ MOST_MM = 2000.0
 SAMPLES = 40e6  # of the distance to a shape; finer than this many steps are widened
 WINDOW_VOXELS = 150
 STREAMED = 20e6  # triangles, from which on the part goes to its file without being held
+MOST_TRIANGLES = 1e9
+SURFACE_A_CELL, TRIANGLES_A_STEP = (
+    6.5,
+    2.4,
+)  # area in a cell of edge 1 of a sheet gyroid; triangles on h x h of a surface
+NOTED, LOST = 0.03, 0.10  # of the metal missing from the mesh or too much in it: said, and failed
 PER_TRIANGLE = {".stl": 50, ".3mf": 20, ".ply": 26}  # bytes in a file, at least
 
 
@@ -88,6 +94,7 @@ def fill(
     with timed("read", on_stage):
         body = read_shape(shape, options.unit, asked.cell_mm)
         sources = {name: _volume(path) for name, path in (volumes or {}).items()}
+    _not_too_many(body, asked.cell_mm, options)
     with timed("distances", on_stage):
         outer, depths = _distances(body, asked, options)
         selected = None if region is None else _selected(region, options)
@@ -96,6 +103,7 @@ def fill(
             asked, outer, depths=depths, selected=selected, sources=sources, min_feature_mm=limit, depth_mm=options.depth_mm,
             skin_mm=options.skin_mm, rim_mm=options.rim_mm, fillet_mm=options.fillet_mm, border=options.border,
         )  # fmt: skip
+    _fine_enough(coat, options.h_mm)
     with timed("surface", on_stage):
         surface = meshing.surface(coat.metal, options.h_mm)
         mesh, trimmed = _mesh(surface, asked, options, suffix)
@@ -104,6 +112,26 @@ def fill(
         page["part_mass_g"] = page["part_volume_mm3"] * metal.density_g_cm3 / 1000.0
         page["material"] = metal.name
     return Filled(mesh, surface, coat, page)
+
+
+def _fine_enough(coat: Coat, h_mm: float) -> None:
+    """InputError where metal is thinner than the step: it would come out as dust."""
+    if coat.thinnest_mm < h_mm:
+        raise InputError(
+            f"lattice: metal {coat.thinnest_mm:.3f} mm at its thinnest falls apart between samples {h_mm:g} mm apart; give "
+            f"--h-mm {np.floor(500 * coat.thinnest_mm) / 1000:g}, or a thicker wall or larger cell"
+        )
+
+
+def _not_too_many(body: Mesh, cell_mm: float, options: Options) -> None:
+    """InputError where more triangles would come than any file of a part can hold, before the work."""
+    filled = body.volume_mm3 if options.depth_mm is None else min(body.volume_mm3, body.area_mm2 * options.depth_mm)
+    count = TRIANGLES_A_STEP * SURFACE_A_CELL / cell_mm * filled / options.h_mm**2
+    if count > MOST_TRIANGLES:
+        raise InputError(
+            f"lattice: {filled / 1000:.3g} cm3 in cells of {cell_mm:g} mm at --h-mm {options.h_mm:g} make about {count:.1g} "
+            f"triangles ({50e-9 * count:.1g} GB of STL); raise --h-mm or --cell-mm, or fill less (--depth-mm)"
+        )
 
 
 def _mesh(surface: Surface, asked: Lattice, options: Options, suffix: str) -> tuple[Mesh | None, dict[str, float]]:
@@ -248,9 +276,8 @@ def _page(
 ) -> dict[str, Any]:
     """What was asked and what came out."""
     mesh, surface = made_of
-    region_mm3, core_mm3, metal_mm3 = _volumes(body, coat)
-    if mesh is not None:
-        metal_mm3 = mesh.volume_mm3
+    region_mm3, core_mm3, planned_mm3 = _volumes(body, coat)
+    metal_mm3 = planned_mm3 if mesh is None else mesh.volume_mm3
     got = _measured(coat, asked)
     got["porosity_region_pct"] = 100.0 * (1.0 - (metal_mm3 - core_mm3) / region_mm3)
     if got.get("porosity_pct") is None:
@@ -291,8 +318,23 @@ def _page(
         core = coat.core or shapes.sphere(coat.region.bounds[1] + 100.0, 1e-3)
         design = Design(core, coat.region, coat.region, asked)
         page["certificate"] = porosity.certified(design, coat.metal, made)
+    page["designed"]["metal_mm3"] = planned_mm3
+    page["failed"] = _failed(page, len(measure.components(body)[1]))
+    page["status"] = "check_failed" if page["failed"] else "ok"
     page["remarks"] = _remarks(page, options)
     return page
+
+
+def _failed(page: Mapping[str, Any], bodies: int) -> list[str]:
+    """What is wrong with the part as it was made, in words; empty when nothing is."""
+    rows, made, planned = [], page["part_volume_mm3"], page["designed"]["metal_mm3"]
+    if abs(made - planned) > LOST * planned:
+        rows.append(f"the mesh holds {made:.1f} mm3 of {planned:.1f} mm3 designed; lower --h-mm ({page['h_mm']:g})")
+    if page.get("components", 1) > bodies:
+        rows.append(
+            f"in {page['components']} pieces, the shape is in {bodies}; larger cells, thicker walls or lower --h-mm"
+        )
+    return rows
 
 
 def _remarks(page: Mapping[str, Any], options: Options) -> list[str]:
@@ -300,6 +342,9 @@ def _remarks(page: Mapping[str, Any], options: Options) -> list[str]:
     rows = []
     if page["streamed"]:
         rows.append("written without being held: loose pieces at the border were not looked for")
+    made, planned = page["part_volume_mm3"], page["designed"]["metal_mm3"]
+    if NOTED * planned < abs(made - planned) <= LOST * planned:
+        rows.append(f"the mesh holds {100 * (made / planned - 1):+.0f} % of metal, sampled {page['h_mm']:g} mm apart")
     least = min(rule.min_wall_mm for rule in printability.RULES.values())
     thinnest, wall = page["designed"]["thinnest_mm"], page["designed"]["wall_least_mm"]
     if thinnest < least:

@@ -211,8 +211,10 @@ def _whole(path: Path, size: int, what: str) -> Iterator[BinaryIO]:
     """A file under a temporary name, which takes its place only when whole; InputError names a disk that is too full."""
     part = path.with_name(path.name + ".part")
     try:
-        free = shutil.disk_usage(path.parent).free
-        if free < size:
+        disk = shutil.disk_usage(path.parent)
+        if not disk.total:
+            raise InputError(f"{path}: {path.parent} is no place for files; choose another folder")
+        if (free := disk.free) < size:
             raise InputError(
                 f"{path}: {what} needs about {size / 1e6:.0f} MB, the disk has {free / 1e6:.0f} MB free; raise h or "
                 "choose another folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -51,7 +52,9 @@ def form_of(lattice: Lattice) -> str:
     """The form meant: a kind of struts has no other, whatever the default says. GeometryError when there is none."""
     there = forms(lattice.kind)
     if not there:
-        raise GeometryError(f"lattice: no kind {lattice.kind!r}; there are {', '.join(KINDS)}")
+        near = difflib.get_close_matches(lattice.kind, KINDS, 1, 0.5)
+        hint = f", nearest is {near[0]}" if near else ""
+        raise GeometryError(f"lattice: no kind {lattice.kind!r}{hint}; there are {', '.join(KINDS)}")
     if there == ("strut",) and lattice.form == "network":
         return "strut"
     if lattice.form not in there:
