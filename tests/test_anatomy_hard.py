@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from implantforge.core import AnatomyError, Array, InputError, Mesh, Pose
+from implantforge.core import Anatomy, AnatomyError, Array, InputError, Landmark, Mesh, Pose
 from implantforge.geom import shapemodel
 from implantforge.report import bones
 from implantforge.stages import anatomy
-from implantforge.stages.anatomy import corrected, pelvis, rings
+from implantforge.stages.anatomy import corrected, lines, pelvis, rings
 
 
 def solid(mesh: Mesh) -> manifold3d.Manifold:
@@ -286,3 +286,16 @@ def test_a_build_with_a_persons_landmarks(tmp_path: Path, monkeypatch: pytest.Mo
     assert np.allclose(shifts[1] - shifts[0], [0.0, 3.0, 0.0], atol=1e-3)
     for word in ("corrected by hand", "виправлено вручну"):
         assert word not in texts[0] and word in texts[1]
+
+
+def test_bones_that_do_not_lie_in_one_body_are_refused() -> None:
+    def page(bone: str, **at: tuple[float, float, float]) -> Anatomy:
+        marks = {name: Landmark(name, np.array(place, float), 0.3, "x") for name, place in at.items()}
+        return Anatomy(bone, "left", marks)
+
+    femur = page("femur_left", head_center=(0, 0, 0), knee_center=(0, 0, -420))
+    hip = page("hip_left", acetabulum_center=(0, 0, 1))
+    assert lines.legs({"femur_left": femur, "hip_left": hip})["leg_left"]["head_from_socket_mm"] == pytest.approx(1.0)
+    far = page("hip_left", acetabulum_center=(0, 900, 1))
+    with pytest.raises(InputError, match="femur_left and hip_left lie 900 mm apart"):
+        lines.legs({"femur_left": femur, "hip_left": far})

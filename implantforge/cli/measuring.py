@@ -27,13 +27,15 @@ def landmarks_(
     """Landmarks (mm), frames and measures (mm, deg) of bone meshes, e.g. femur_left=f.stl hip_left=h.stl.
 
     STL, PLY or OBJ in mm, LPS unless the file itself says SPACE=RAS; any pose. NAME: femur, hip or tibia with _left or
-    _right, or skull. Bone, side and way up are read from the shape: what contradicts NAME is refused.
+    _right, pelvis (both hips in one mesh), or skull. Bone, side and way up are read from the shape: what contradicts
+    NAME is refused.
     """
     from implantforge.pipeline import outputs
     from implantforge.pipeline.run import json_text
     from implantforge.stages import anatomy, export
     from implantforge.stages.anatomy import corrected, lines
 
+    _targets(out, picture)
     bones = _meshes(meshes, anatomy.KNOWN)
     found = anatomy.examine_all(bones, corrected.read_markups(given) if given is not None else None)
     pages = {name: outputs.anatomy_json(page) for name, page in found.items()}
@@ -54,6 +56,15 @@ def landmarks_(
     for name, page in pages.items():
         _tell(name, page)
     return OK
+
+
+def _targets(out: Path | None, picture: Path | None) -> None:
+    """InputError for what could not be written in the end."""
+    for path, kinds in ((out, (".mrk.json", ".json")), (picture, (".png",))):
+        if path is not None and not path.name.lower().endswith(kinds):
+            raise InputError(f"landmarks: {path.name}: give a file name ending in {' or '.join(kinds)}")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"landmarks: the folder {path.parent} does not exist; make it first")
 
 
 def _meshes(words: tuple[str, ...], known: tuple[str, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from implantforge.core import Anatomy, Array, Landmark, Pose
+from implantforge.core import Anatomy, Array, InputError, Landmark, Pose
 from implantforge.stages.anatomy import hip
 
 _MIDDLES = {
@@ -104,11 +104,15 @@ def _neck_shaft(page: Anatomy, neck: Array, up: Array, measures: dict[str, float
     measures["neck_shaft_angle_deg"] = _angle(neck, -up)
 
 
+HEAD_MM, KNEE_MM, HIPS_MM = 60.0, 80.0, 260.0
+"""Farthest that head and socket (a dislocated hip), knee and plateau, and both hip centres may lie apart."""
+
+
 def legs(found: Mapping[str, Anatomy]) -> dict[str, dict[str, float]]:
     """`leg_left`, `leg_right`, `pelvis`: what needs more than one bone.
 
     leg: hka_deg (180 straight, less is varus), joint_line_convergence_deg, leg_length_mm (head to ankle),
-    hip_offset_mm. pelvis: leg_length_difference_mm, right less left.
+    hip_offset_mm. pelvis: leg_length_difference_mm, right less left. InputError where bones do not lie as in one body.
     """
     out: dict[str, dict[str, float]] = {}
     for side in ("left", "right"):
@@ -123,8 +127,19 @@ def legs(found: Mapping[str, Anatomy]) -> dict[str, dict[str, float]]:
         centres = [_at(page, "acetabulum_center") for page in both if page is not None]
         if centres[0] is not None and centres[1] is not None:
             page = out.setdefault("pelvis", {})
-            page["hip_centres_apart_mm"] = float(np.linalg.norm(centres[0] - centres[1]))
+            page["hip_centres_apart_mm"] = _near(both[0], both[1], centres[0], centres[1], HIPS_MM)
     return out
+
+
+def _near(one: Anatomy, other: Anatomy, a: Array, b: Array, most_mm: float) -> float:
+    """How far two bones' ends of a joint lie apart; InputError where no joint is that wide."""
+    apart = float(np.linalg.norm(a - b))
+    if apart > most_mm:
+        raise InputError(
+            f"landmarks: {one.bone} and {other.bone} lie {apart:.0f} mm apart where they should meet (at most "
+            f"{most_mm:.0f}): they are not of one scan, or not in the same coordinates; give each alone"
+        )
+    return apart
 
 
 def _leg(femur: Anatomy | None, tibia: Anatomy | None, pelvis: Anatomy | None) -> dict[str, float]:
@@ -132,13 +147,14 @@ def _leg(femur: Anatomy | None, tibia: Anatomy | None, pelvis: Anatomy | None) -
     if femur is not None and pelvis is not None:
         head, socket = _at(femur, "head_center"), _at(pelvis, "acetabulum_center")
         if head is not None and socket is not None:
-            out["head_from_socket_mm"] = float(np.linalg.norm(head - socket))
+            out["head_from_socket_mm"] = _near(femur, pelvis, head, socket, HEAD_MM)
     if femur is None or tibia is None:
         return out
     head, knee, inner = _at(femur, "head_center"), _at(femur, "knee_center"), _at(femur, "medial_epicondyle")
     plateau, ankle, outer = _at(tibia, "plateau_center"), _at(tibia, "ankle_center"), _at(femur, "lateral_epicondyle")
     if head is None or knee is None or ankle is None or plateau is None or inner is None or outer is None:
         return out
+    _near(femur, tibia, knee, plateau, KNEE_MM)
     out["leg_length_mm"] = float(np.linalg.norm(head - ankle))
     thigh, shin = head - knee, plateau - ankle
     # in the frontal plane of the leg: varus or valgus, not flexion

@@ -27,7 +27,12 @@ THROAT = 0.02  # cells: a lattice whose throats are not wider counts as closed
 
 # Medians that a finer ruler found 7, 15 and 5.5 % from the one asked, in places that the shares above do not show; octet
 # pores, tetrahedra and octahedra half and half, neither rise nor fall with density.
-LEAPING = (("iwp", "network", "void"), ("fcc", "strut", "void"), ("octet", "strut", "void"), ("frd", "network", "metal"))
+LEAPING = (
+    ("iwp", "network", "void"),
+    ("fcc", "strut", "void"),
+    ("octet", "strut", "void"),
+    ("frd", "network", "metal"),
+)
 
 
 @dataclass(frozen=True)
