@@ -167,7 +167,7 @@ def test_bent_networks_are_steps(placement: str) -> None:
     shell = (ball - ball.offset(-2.0)) & shapes.box((0, 0, 0), (20, 20, 8))
     grade = Grade("porosity", "depth", ((0.0, 0.75), (2.0, 0.65)))
     asked = Lattice("diamond", "network", 1.5, porosity=0.7, placement=placement, grades=(grade,))
-    field = lattice.coat(asked, shell, depths=ball).porous
+    field = lattice.coat(asked, shell, depths=ball, border="cut").porous
     assert field.form is not None
     p = np.random.default_rng(2).uniform(-8, 8, (20_000, 3))
     p = p[shell(p) < 0]
