@@ -19,7 +19,7 @@ from implantforge.core import Anatomy, AnatomyError, Array, InputError, Landmark
 from implantforge.geom import shapemodel
 from implantforge.report import bones
 from implantforge.stages import anatomy
-from implantforge.stages.anatomy import corrected, lines, pelvis, rings
+from implantforge.stages.anatomy import corrected, identify, lines, pelvis, rings
 
 
 def solid(mesh: Mesh) -> manifold3d.Manifold:
@@ -299,3 +299,16 @@ def test_bones_that_do_not_lie_in_one_body_are_refused() -> None:
     far = page("hip_left", acetabulum_center=(0, 900, 1))
     with pytest.raises(InputError, match="femur_left and hip_left lie 900 mm apart"):
         lines.legs({"femur_left": femur, "hip_left": far})
+
+
+def test_a_surface_torn_all_over_is_refused_and_a_cut_one_is_not() -> None:
+    ball = trimesh.creation.icosphere(5, 40.0)
+    whole = Mesh(np.asarray(ball.vertices), np.asarray(ball.faces, np.int32))
+    middle = whole.vertices[whole.faces].mean(axis=1)
+    identify._whole_enough(whole, "femur_left")
+    identify._whole_enough(Mesh(whole.vertices, whole.faces[np.abs(middle[:, 2]) < 20]), "femur_left")
+    few = np.random.default_rng(0).random(len(whole.faces)) > 0.05
+    half = np.arange(len(whole.faces)) % 2 == 0
+    for kept in (few, half):
+        with pytest.raises(InputError, match=r"femur_left: the surface has holes everywhere .* close it first"):
+            identify._whole_enough(Mesh(whole.vertices, whole.faces[kept]), "femur_left")
