@@ -58,8 +58,8 @@ def _whole_enough(mesh: Mesh, name: str) -> None:
     holes = connected_components(links, directed=False)[0] - (len(mesh.vertices) - len(np.unique([a, b])))
     if holes > HOLES or len(open_) > SHREDS * len(mesh.faces):
         raise InputError(
-            f"{name}: the surface has holes everywhere ({holes} apart, {len(open_)} open edges): close it first, measures would be read from "
-            f"what is left (cuts and up to {HOLES} holes may stay)"
+            f"{name}: the surface has holes everywhere ({holes} apart, {len(open_)} open edges): close it first, measures "
+            f"would be read from what is left (cuts and up to {HOLES} holes may stay)"
         )
 
 
