@@ -234,7 +234,7 @@ def test_a_stream_that_breaks_leaves_no_file(tmp_path, streamed, monkeypatch):
         with pytest.raises(InputError, match="No space left"):
             write(tmp_path / name, streamed, full)
         assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=1000))
     with pytest.raises(InputError, match="MB free"):
         export.stream_stl(tmp_path / "a.stl", streamed)
     assert not list(tmp_path.iterdir())
