@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from implantforge.core import Design, Field, GeometryError, InputError, Lattice, Mesh, Pose
-from implantforge.geom import grids, imagefile, measure, meshing, nearby, shapes
+from implantforge.geom import grids, imagefile, measure, meshing, shapes, solidfile
 from implantforge.geom.meshing import Surface
 from implantforge.pipeline import moduli, porosity, proving
 from implantforge.pipeline.cache import Stage
@@ -23,7 +23,6 @@ from implantforge.stages.lattice import Coat
 
 OnStage = Callable[[str, Stage | None], None]
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4, "um": 1e-3}
-UNITS_3MF = {"millimeter": "mm", "centimeter": "cm", "meter": "m", "inch": "inch", "micron": "um", "foot": "foot"}
 SHAPES = (".stl", ".3mf", ".ply", ".obj")
 PARTS = (".stl", ".3mf", ".ply")
 MOST_MM = 2000.0
@@ -160,32 +159,17 @@ def timed(name: str, on_stage: OnStage) -> Iterator[None]:
 def read_shape(path: Path, unit: str = "mm", cell_mm: float = 0.0) -> Mesh:
     """A closed surface in mm from STL, 3MF (its own unit), PLY or OBJ, faces outward. InputError when it is none: open,
     crossing itself, inside out in part, not in mm, or too small for a cell."""
-    import trimesh
-
     if path.suffix.lower() not in SHAPES:
         raise InputError(f"lattice: {path.name} is not {', '.join(SHAPES)}")
     if not path.is_file():
         raise InputError(f"lattice: {path} does not exist")
-    try:
-        loaded: Any = trimesh.load(path, process=False)
-        if path.suffix.lower() == ".3mf":
-            unit = UNITS_3MF.get(str(getattr(loaded, "units", None) or "millimeter"), "mm")
-        if isinstance(loaded, trimesh.Scene):
-            loaded = loaded.to_geometry()
-        loaded.merge_vertices(merge_tex=True, merge_norm=True)
-        vertices, faces = np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces)
-    except Exception as error:
-        raise InputError(f"lattice: {path.name} cannot be read as a mesh ({type(error).__name__})") from error
-    if not len(faces):
-        raise InputError(f"lattice: {path.name} holds no triangle")
-    if not np.isfinite(vertices).all():
-        raise InputError(f"lattice: {path.name} has vertices that are not finite numbers")
+    vertices, faces, stated = solidfile.triangles(path, "lattice")
+    unit = stated or unit
     if unit not in UNITS:
         raise InputError(f"lattice: {path.name} is in {unit}; units are {', '.join(UNITS)}")
-    distinct = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
-    mesh = Mesh(vertices * UNITS[unit], faces[distinct])
+    mesh = Mesh(vertices * UNITS[unit], faces)
     _measures(path.name, mesh, cell_mm)
-    return _closed(path.name, mesh)
+    return solidfile.closed(path.name, mesh, "lattice")
 
 
 def _measures(name: str, mesh: Mesh, cell_mm: float) -> None:
@@ -198,22 +182,6 @@ def _measures(name: str, mesh: Mesh, cell_mm: float) -> None:
     if size.min() < cell_mm:
         hint = "; coordinates must be mm (--unit m, cm or inch if they are not)" if size.max() < 20 else ""
         raise InputError(f"lattice: {name} measures {text} mm and holds no whole cell of {cell_mm:g} mm{hint}")
-
-
-def _closed(name: str, mesh: Mesh) -> Mesh:
-    bad = measure.bad_edges(mesh)
-    if bad:
-        raise InputError(
-            f"lattice: {name} is not a closed surface: {bad} open, doubled or turned edges; repair it first"
-        )
-    wrong = int(nearby.crossing_faces(mesh).sum())
-    if wrong:
-        raise InputError(f"lattice: {name} crosses itself at {wrong} triangles; repair it first")
-    if mesh.volume_mm3 < 0:
-        mesh = Mesh(mesh.vertices, mesh.faces[:, ::-1])
-    if mesh.volume_mm3 <= 1e-9:
-        raise InputError(f"lattice: {name} encloses no volume")
-    return mesh
 
 
 def _volume(path: Path) -> Field:

@@ -24,13 +24,12 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from implantforge.core import Array, InputError, Mesh, Pose
-from implantforge.geom import measure, nearby
+from implantforge.geom import measure, solidfile
 
 FILE = "template.toml"
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}
@@ -178,32 +177,17 @@ def _frame(given: _Frame, scale: float) -> Pose:
 
 
 def _mesh(folder: Path, name: str, frame: Pose, scale: float) -> Mesh:
-    import trimesh
-
-    path = _inside(folder, name)
-    try:
-        loaded: Any = trimesh.load(path, process=False)
-        if isinstance(loaded, trimesh.Scene):
-            loaded = loaded.to_geometry()
-        loaded.merge_vertices(merge_tex=True, merge_norm=True)
-        vertices, faces = np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces)
-    except Exception as error:
-        raise InputError(f"template: {name} cannot be read as a mesh ({type(error).__name__})") from error
-    if not len(faces) or not np.isfinite(vertices).all():
-        raise InputError(f"template: {name} holds no triangle, or a coordinate that is not a number")
-    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
-    mesh = Mesh(frame.inverse_apply(vertices * scale), faces)
+    vertices, faces, stated = solidfile.triangles(_inside(folder, name), "template")
+    if stated is not None and UNITS.get(stated) != scale:
+        raise InputError(
+            f"template: {name} says it is in {stated}, the template says otherwise; give unit = {stated!r}"
+        )
+    mesh = solidfile.closed(name, Mesh(frame.inverse_apply(vertices * scale), faces), "template")
     _sound(name, mesh)
-    return mesh if mesh.volume_mm3 > 0 else Mesh(mesh.vertices, mesh.faces[:, ::-1])
+    return mesh
 
 
 def _sound(name: str, mesh: Mesh) -> None:
-    if bad := measure.bad_edges(mesh):
-        raise InputError(
-            f"template: {name} is not a closed surface: {bad} open, doubled or turned edges; repair it first"
-        )
-    if wrong := int(nearby.crossing_faces(mesh).sum()):
-        raise InputError(f"template: {name} crosses itself at {wrong} triangles; repair it first")
     if (pieces := len(measure.components(mesh)[1])) != 1:
         raise InputError(f"template: {name} is made of {pieces} pieces; a stem is one")
     size = np.ptp(mesh.bounds, axis=0)
