@@ -77,18 +77,20 @@ def test_a_tibia_of_a_tenth_of_the_triangles() -> None:
 
 
 def test_corrections_of_a_tibia_and_a_hip() -> None:
-    for kind, mark, measure in (("tibia", "medial_malleolus", "tibial_torsion_deg"),
-                                ("tibia", "posterior_lateral_tibia", "posterior_slope_medial_deg"),
-                                ("hip", "asis", "inclination_deg")):  # fmt: skip
-        name = f"{kind}_left"
-        page = anatomy.examine(name, drawn_bones.draw(np.random.default_rng(22), kind, "whole", "left").mesh)
-        nudged = corrected.apply({name: page}, {f"{name}.{mark}": page.at(mark) + [0.011, 0.0, 0.0]})[name]
+    both = dict(zip(("hip_left", "hip_right"), sampled(("hip_left", "hip_right"), 22)))
+    shin = {"tibia_left": drawn_bones.draw(np.random.default_rng(22), "tibia", "whole", "left").mesh}
+    for bones_, mark, measure in ((shin, "medial_malleolus", "tibial_torsion_deg"),
+                                  (shin, "posterior_lateral_tibia", "posterior_slope_medial_deg"),
+                                  (both, "asis", "inclination_deg")):  # fmt: skip
+        name, pages = next(iter(bones_)), anatomy.examine_all(bones_)
+        page = pages[name]
+        nudged = lines.paired(corrected.apply(pages, {f"{name}.{mark}": page.at(mark) + [0.011, 0.0, 0.0]}))[name]
         for key, value in page.measures.items():
             assert nudged.measures[key] == pytest.approx(value, abs=0.05), key
         # across the bone: a turn of what rests on the landmark
         push = 8.0 * np.cross(page.at(mark) - bone_middle(page), [0.3, 0.5, 0.8])
         push *= 8.0 / np.linalg.norm(push)
-        page_ = corrected.apply({name: page}, {f"{name}.{mark}": page.at(mark) + push})[name]
+        page_ = lines.paired(corrected.apply(pages, {f"{name}.{mark}": page.at(mark) + push}))[name]
         assert page_.landmarks[mark].method == corrected.METHOD
         assert abs(page_.measures[measure] - page.measures[measure]) > 0.05, measure
 

@@ -37,7 +37,10 @@ def landmarks_(
 
     _targets(out, picture)
     bones = _meshes(meshes, anatomy.KNOWN)
-    found = anatomy.examine_all(bones, corrected.read_markups(given) if given is not None else None)
+    by_hand = corrected.read_markups(given) if given is not None else {}
+    found = anatomy.examine_all(bones, by_hand)
+    if given is not None:
+        _say_corrected(given, len(by_hand), corrected.of(found))
     pages = {name: outputs.anatomy_json(page) for name, page in found.items()}
     for name, measures in lines.legs(found).items():
         pages[name] = {"landmarks": {}, "frames": {}, "measures": measures, "refused": {}}
@@ -56,6 +59,14 @@ def landmarks_(
     for name, page in pages.items():
         _tell(name, page)
     return OK
+
+
+def _say_corrected(path: Path, many: int, hand: list[str]) -> None:
+    """Which landmarks a person's file replaced, or that it replaced none."""
+    if hand:
+        click.echo(f"corrected by hand: {', '.join(hand)} ({len(hand)} of {many} in {path.name})", err=True)
+    else:
+        click.echo(f"0 of {many} landmarks in {path.name} differ from ours: nothing is corrected", err=True)
 
 
 def _targets(out: Path | None, picture: Path | None) -> None:

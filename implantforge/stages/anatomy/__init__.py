@@ -19,22 +19,28 @@ def examine(
     """Anatomy of one bone by its TotalSegmentator name; with the CT also the marrow canal, which no surface shows.
 
     corrections: landmarks (label -> LPS mm) that replace ours before the canal is measured; labels of other bones are
-    left alone. InputError when the mesh is hardly in mm; AnatomyError when the bone is not what its name says, or not one
-    of KNOWN.
+    left alone. All that rests on them is measured anew, what does not keeps every bit. InputError when the mesh is hardly
+    in mm, or for a correction that cannot be one; AnatomyError when the bone is not what its name says, or not one of
+    KNOWN.
     """
     from implantforge.core import AnatomyError
-    from implantforge.stages.anatomy import canal, corrected, femur, hip, skull, tibia
+    from implantforge.stages.anatomy import canal, corrected, femur, hip, identify, skull, tibia
 
     if name not in KNOWN:
         raise AnatomyError(f"{name}: cannot be measured yet (can: {', '.join(KNOWN)})")
+    mine = {label: at for label, at in (corrections or {}).items() if label.startswith(f"{name}.")}
     if name == "skull":
+        if mine:
+            raise InputError(f"landmarks: {next(iter(mine))}: the skull has no landmark that could be corrected")
         return skull.measure(mesh)
     if name == "pelvis":
         raise AnatomyError("pelvis: two bones in one surface: examine_all measures them as hip_left and hip_right")
     kind = {"femur": femur, "hip": hip, "tibia": tibia}[name.partition("_")[0]]
-    found = kind.measure(mesh, "left" if name.endswith("left") else "right")
-    mine = {label: at for label, at in (corrections or {}).items() if label.startswith(f"{name}.")}
-    found = corrected.apply({name: found}, mine)[name]
+    seen = identify.one(mesh, name)
+    found = kind.of(seen)
+    if mine:
+        marks = corrected.chosen(found, corrected.by_bone(mine, [name])[name], seen)
+        found = kind.of(seen.anew(marks)) if marks else found
     if volume is None or "lesser_trochanter" not in found.landmarks:
         return found
     return canal.with_canal(found, canal.cavity(volume, mesh, found))
@@ -65,6 +71,13 @@ def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | N
     # what all threads share is made before they start
     for kind in {name.partition("_")[0] for name in meshes} & {"femur", "hip", "tibia"}:
         marks.bone(kind)
+    sorted_ = corrected.by_bone(corrections or {}, list(meshes))
+
+    def one(name: str) -> Anatomy:
+        if name not in sorted_:
+            return examine(name, meshes[name])
+        return examine(name, meshes[name], None, {f"{name}.{key}": at for key, at in sorted_[name].items()})
+
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(meshes, pool.map(examine, meshes, meshes.values())))
-    return lines.paired(corrected.apply(found, corrections or {}))
+        found = dict(zip(meshes, pool.map(one, meshes)))
+    return lines.paired(found)

@@ -5,31 +5,56 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from implantforge.core import Anatomy, Array, InputError, Landmark
+from implantforge.stages.anatomy.seen import Seen
 
 METHOD = "corrected by hand"
-SIGMA_MM = 0.0
-"""A corrected landmark is taken as said."""
-FAR_MM = 60.0
-"""A correction further than this from the landmark found is a mix-up of bones, sides or RAS and LPS."""
+PERSON_MM = {
+    "greater_trochanter": 5.2, "lesser_trochanter": 2.5, "posterior_lateral_condyle": 2.6, "posterior_medial_condyle": 2.8,
+    "lateral_epicondyle": 3.4, "medial_epicondyle": 4.8, "intercondylar_notch": 3.1, "distal_lateral_condyle": 8.2,
+    "distal_medial_condyle": 4.4, "asis": 3.6, "aiis": 2.5, "psis": 3.1, "pubic_tubercle": 2.6, "piis": 4.6,
+    "ischial_spine": 1.3, "head_center": 1.8, "acetabulum_center": 1.8, "neck_center": 1.7,
+}  # fmt: skip
+"""One sigma of a landmark that a person sets: the scatter of five raters on a femur and a pelvis (VSDFullBodyBoneModels,
+subject z027), of both sides the mean; of a centre, that of six points round the head or four round the neck."""
+UNRATED_MM = 3.3
+"""The median of the rated, for those that no rater set."""
+FAR_MM = 16.5
+"""Twice the largest scatter of the raters (8.2 mm). A correction further than this from the landmark found, or than four of
+its sigmas, is a mix-up of bones, sides, landmarks or RAS and LPS; ours lay within 4.9 mm of the raters' mean."""
+UNSEEN_MM = 60.0
+"""The same of a landmark that is cut off, from where the shape model has it."""
+OFF_MM = 5.0
+"""A landmark on the bone lies on its surface: the raters' means lie within 1.2 mm of it."""
+CENTRES = ("head_center", "neck_center", "neck_base", "knee_center", "shaft_below_trochanter", "acetabulum_center",
+           "medial_plateau", "lateral_plateau", "plateau_center", "ankle_center", "lateral_malleolus",
+           "canal_isthmus")  # fmt: skip
+"""What need not lie on the surface."""
+SAME_MM = 0.01
 
 
 def read_markups(path: Path) -> dict[str, Array]:
     """Label -> point in LPS mm of a 3D Slicer point list; a list in RAS is turned. Points not placed are left out.
 
-    InputError when it is no markups file, is not in mm, or names a label twice.
+    InputError when it is no markups file, holds no placed point, is not in mm, or names a label twice.
     """
+    if not path.is_file():
+        raise InputError(f"landmarks: {path} does not exist")
     try:
         page = json.loads(path.read_text("utf-8"))
         lists = page["markups"]
         rows = [(item, point) for item in lists for point in item.get("controlPoints", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"landmarks: {path.name} is no Slicer markups file ({type(error).__name__})") from error
+        raise InputError(
+            f"landmarks: {path.name} is no Slicer markups file: it has no list `markups` of points; save a point list of "
+            "3D Slicer as .mrk.json"
+        ) from error
     out: dict[str, Array] = {}
     for item, point in rows:
         if point.get("positionStatus", "defined") != "defined":
@@ -37,6 +62,8 @@ def read_markups(path: Path) -> dict[str, Array]:
         if item.get("coordinateUnits", "mm") not in ("mm", None):
             raise InputError(f"landmarks: {path.name} is in {item['coordinateUnits']}, it must be in mm")
         out |= _point(path, point, str(item.get("coordinateSystem", "LPS")), out)
+    if not out:
+        raise InputError(f"landmarks: {path.name} holds no placed point: nothing would be corrected")
     return out
 
 
@@ -57,46 +84,126 @@ def _point(path: Path, point: Mapping[str, Any], space: str, known: Mapping[str,
     return {label: at}
 
 
-def apply(found: Mapping[str, Anatomy], given: Mapping[str, Array]) -> dict[str, Anatomy]:
-    """Anatomies with the given landmarks in place of ours; `given` has labels like `femur_left.head_center` (of one bone
-    alone also `head_center`).
-
-    A point within 0.01 mm of ours is no correction. A landmark that was refused may be given. InputError for a bone or a
-    landmark that is not known, or one further than 60 mm from where it was found.
-    """
-    out = dict(found)
+def by_bone(given: Mapping[str, Array], bones: list[str]) -> dict[str, dict[str, Array]]:
+    """Bone -> landmark -> point of labels like `femur_left.head_center` (of one bone alone also `head_center`); InputError
+    for a bone that is not among them."""
+    out: dict[str, dict[str, Array]] = {}
     for label, at in given.items():
         bone, dot, name = label.rpartition(".")
-        if not dot:
-            bone = next(iter(found)) if len(found) == 1 else ""
-        if bone not in out:
-            raise InputError(f"landmarks: {label}: no such bone here; there are {', '.join(found)}")
-        out[bone] = _replaced(out[bone], name, at)
-    return {name: remeasured(page) for name, page in out.items()}
+        if not dot and len(bones) == 1:
+            bone = bones[0]
+        if bone not in bones:
+            why = "no such bone here" if dot else "of which bone? labels look like femur_left.head_center"
+            raise InputError(f"landmarks: {label}: {why}; there are {', '.join(bones)}")
+        out.setdefault(bone, {})[name] = at
+    return out
 
 
-def _replaced(page: Anatomy, name: str, at: Array) -> Anatomy:
-    mine = page.landmarks.get(name)
-    if mine is None and name not in page.refused:
-        raise InputError(f"landmarks: {page.bone} has no landmark {name}; there are {', '.join(page.landmarks)}")
-    if mine is not None:
-        gap = float(np.linalg.norm(mine.at_mm - at))
-        if gap < 0.01:
-            return page
-        if gap > FAR_MM:
-            raise InputError(
-                f"landmarks: {page.bone}.{name} was moved by {gap:.0f} mm ({FAR_MM:.0f} at most): "
-                "another bone, or RAS taken for LPS?"
-            )
-    marks = {**page.landmarks, name: Landmark(name, at, SIGMA_MM, METHOD)}
-    return replace(page, landmarks=marks, refused={key: why for key, why in page.refused.items() if key != name})
+def apply(found: Mapping[str, Anatomy], given: Mapping[str, Array]) -> dict[str, Anatomy]:
+    """Anatomies with the given landmarks in place of ours, where their surfaces are no longer at hand: what rests on
+    landmarks alone is reckoned anew (`lines.anew`). With the surface `measured` does more.
 
-
-def remeasured(page: Anatomy) -> Anatomy:
-    """Measures and frames that rest on corrected landmarks, anew; the same page when none was corrected."""
-    moved = {name for name, mark in page.landmarks.items() if mark.method == METHOD}
-    if not moved:
-        return page
+    InputError as in `chosen` and `by_bone`.
+    """
     from implantforge.stages.anatomy import lines
 
-    return lines.anew(page, moved)
+    out = dict(found)
+    for bone, mine in by_bone(given, list(found)).items():
+        marks = chosen(found[bone], mine)
+        if marks:
+            kept = {name: why for name, why in found[bone].refused.items() if name not in marks}
+            out[bone] = lines.anew(
+                replace(found[bone], landmarks={**found[bone].landmarks, **marks}, refused=kept), set(marks)
+            )
+    return out
+
+
+def of(found: Mapping[str, Anatomy]) -> list[str]:
+    """The landmarks that a person gave, as `bone.landmark`."""
+    return [
+        f"{bone}.{name}"
+        for bone, page in found.items()
+        for name, mark in page.landmarks.items()
+        if mark.method == METHOD
+    ]
+
+
+def chosen(page: Anatomy, given: Mapping[str, Array], seen: Seen | None = None) -> dict[str, Landmark]:
+    """The given landmarks of one bone that are corrections: further than 0.01 mm from ours, or refused by us.
+
+    InputError for a landmark that is not known, too far from ours or from the surface, or swapped with its counterpart.
+    """
+    out = {}
+    for name, at in given.items():
+        if name not in page.landmarks and name not in page.refused:
+            raise InputError(f"landmarks: {page.bone} has no landmark {name}{_meant(page, name)}")
+        if name not in page.landmarks and not _a_landmark(name, seen):
+            raise InputError(
+                f"landmarks: {page.bone}.{name} is a measure or a frame, no landmark; it follows from others"
+            )
+        ours = page.landmarks.get(name)
+        if ours is not None and np.linalg.norm(ours.at_mm - at) < SAME_MM:
+            continue
+        _near(page, name, at, seen)
+        out[name] = Landmark(name, at, PERSON_MM.get(name, UNRATED_MM), METHOD)
+    _in_order(page, out)
+    return out
+
+
+def _a_landmark(name: str, seen: Seen | None) -> bool:
+    return seen is None or name in CENTRES or name in PERSON_MM or name in seen.match.atlas.marks
+
+
+def _meant(page: Anatomy, name: str) -> str:
+    near = get_close_matches(name, list(page.landmarks), 1, 0.5)
+    return f"; did you mean {near[0]}? " if near else "; " + f"there are {', '.join(page.landmarks)}"
+
+
+def _near(page: Anatomy, name: str, at: Array, seen: Seen | None) -> None:
+    """InputError for a point where this landmark cannot lie."""
+    ours = page.landmarks.get(name)
+    most, whence = UNSEEN_MM, None
+    if ours is not None:
+        most, whence = max(FAR_MM, 4.0 * ours.sigma_mm), ours.at_mm
+    elif seen is not None and name in seen.match.atlas.marks:
+        whence = seen.guess(name)
+    gap = 0.0 if whence is None else float(np.linalg.norm(whence - at))
+    if gap > most:
+        raise InputError(
+            f"landmarks: {page.bone}.{name} was moved by {gap:.0f} mm ({most:.0f} at most, twice the scatter of raters): "
+            f"{_mixed_up(page, name, at)}"
+        )
+    if seen is None or ours is None or name in CENTRES:
+        return
+    off = float(np.linalg.norm(seen.onto(at)[0] - at))
+    if off > OFF_MM:
+        raise InputError(
+            f"landmarks: {page.bone}.{name} lies {off:.0f} mm off the bone's surface ({OFF_MM:.0f} at most): "
+            "set it on the bone"
+        )
+
+
+def _mixed_up(page: Anatomy, name: str, at: Array) -> str:
+    """What a point far from its landmark may be instead."""
+    for flip, word in (([1.0, 1.0, 1.0], ""), ([-1.0, -1.0, 1.0], "in RAS ")):
+        gaps = {other: float(np.linalg.norm(mark.at_mm - at * flip)) for other, mark in page.landmarks.items()}
+        near = min(gaps, key=lambda other: gaps[other])
+        if word and gaps.get(name, np.inf) < FAR_MM:
+            return "read as RAS it would fit: say RAS in the file's coordinateSystem"
+        if not word and gaps[near] < 0.5 * gaps.get(name, np.inf) and gaps[near] < FAR_MM:
+            return f"it lies {gaps[near]:.0f} mm from our {near}: are the two swapped?"
+    return "another bone, or RAS taken for LPS?"
+
+
+def _in_order(page: Anatomy, moved: Mapping[str, Landmark]) -> None:
+    """InputError where medial and lateral lie the other way round than on the bone."""
+    now = {**page.landmarks, **moved}
+    for name in now:
+        other = name.replace("medial", "lateral")
+        if other == name or other not in now or not {name, other} & set(moved):
+            continue
+        if name not in page.landmarks or other not in page.landmarks:
+            continue
+        ours = page.landmarks[other].at_mm - page.landmarks[name].at_mm
+        if ours @ (now[other].at_mm - now[name].at_mm) <= 0.0:
+            raise InputError(f"landmarks: {page.bone}: {name} and {other} are swapped: {other} lies medial of {name}")

@@ -68,6 +68,10 @@ def angle(a: Array, b: Array) -> float:
 def _head(seen: Seen) -> Array | None:
     """The head's centre; None, and refused by name, when it is not on the surface."""
     shown = seen.shown("head")
+    if shown < 0.45 and "head_center" in seen.given:
+        seen.take("head_center")
+        seen.refused["head_radius_mm"] = f"cut off: {100 * shown:.0f} % of the head's surface is there (45 % needed)"
+        return seen.at("head_center")
     if shown < 0.45:
         why = f"cut off: {100 * shown:.0f} % of the head's surface is there (45 % needed)"
         for name in ("head_center", "neck_center", "head_radius_mm", "neck_shaft_angle_deg", "offset_mm"):
@@ -84,11 +88,13 @@ def _head(seen: Seen) -> Array | None:
             f"{found.residual_mm:.1f} mm (limit {HEAD_RESIDUAL_LIMIT_MM} mm)"
         )
     sigma = 0.1 + found.residual_mm * 0.25 + 2.0 * max(0.0, 0.9 - shown)
-    seen.add("head_center", found.center_mm, sigma, "sphere-robust-lsq")
+    centre = seen.add("head_center", found.center_mm, sigma, "sphere-robust-lsq")
+    if "head_center" in seen.given:
+        found = found.about(centre, cloud.points)
     seen.measures["head_radius_mm"] = found.radius_mm
     seen.measures["head_residual_mm"] = found.residual_mm
     seen.measures["head_shown_pct"] = 100.0 * shown
-    return found.center_mm
+    return centre
 
 
 def _shaft(seen: Seen) -> tuple[Array, Array, float]:
@@ -157,7 +163,7 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
 def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
     """Neck, neck-shaft angle, offset, and the head's height above the trochanter."""
     at, up, own = axis
-    radius = seen.measures["head_radius_mm"]
+    radius = seen.measures.get("head_radius_mm", 23.0 * seen.match.scale)
     piece = near(seen.mesh, head, 3.2 * radius)
     foot = at + ((head - at) @ up) * up
     out = head - (foot - 0.75 * np.linalg.norm(head - foot) * up)
@@ -165,11 +171,14 @@ def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None
     if found is None:
         why = "cut off or open: no closed section of the neck"
         seen.refused |= dict.fromkeys(("neck_center", "neck_shaft_angle_deg"), why)
+        seen.take("neck_center", "neck_base")
     else:
-        neck, base = found
-        seen.add("neck_center", neck, 0.7, "Cerveri2010-smallest-sections")
+        seen.add("neck_center", found[0], 0.7, "Cerveri2010-smallest-sections")
+        seen.add("neck_base", found[1], 1.5, "section-a-quarter-wider-than-the-neck")
+    neck = seen.at("neck_center")
+    if neck is not None:
+        seen.refused.pop("neck_shaft_angle_deg", None)
         _neck_shaft(seen, head - neck, axis)
-        seen.add("neck_base", base, 1.5, "section-a-quarter-wider-than-the-neck")
     seen.measures["offset_mm"] = float(np.linalg.norm(np.cross(head - at, up)))
     seen.measures["shaft_axis_seen_pct"] = 100.0 * own
     seen.measures["shaft_length_below_head_mm"] = float(((head - seen.mesh.vertices) @ up).max())
@@ -250,8 +259,10 @@ def _distal(seen: Seen) -> None:
     if medial is None or lateral is None:
         missing = "medial_epicondyle" if medial is None else "lateral_epicondyle"
         seen.refused["knee_center"] = f"{missing}: {seen.refused[missing]}"
+        seen.take("knee_center")
         return
-    seen.add("knee_center", (medial + lateral) / 2, 1.2, "Wu2002-mid-epicondyles")
+    seen.add("knee_center", (medial + lateral) / 2, seen.middle("medial_epicondyle", "lateral_epicondyle"),
+             "Wu2002-mid-epicondyles")  # fmt: skip
     seen.measures["epicondylar_width_mm"] = float(np.linalg.norm(lateral - medial))
 
 
@@ -287,8 +298,10 @@ def _whole(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:
     base = seen.at("neck_base")
     if base is not None:
         seen.measures["version_lee_deg"] = version(base)
-    epi = seen.landmarks["lateral_epicondyle"].at_mm - seen.landmarks["medial_epicondyle"].at_mm
-    seen.measures["epicondylar_to_condylar_deg"] = float(np.degrees(np.arctan2(epi @ -front, epi @ lateral)))
+    ends = seen.at("medial_epicondyle"), seen.at("lateral_epicondyle")
+    if ends[0] is not None and ends[1] is not None:
+        epi = ends[1] - ends[0]
+        seen.measures["epicondylar_to_condylar_deg"] = float(np.degrees(np.arctan2(epi @ -front, epi @ lateral)))
     low = (seen.at("distal_medial_condyle"), seen.at("distal_lateral_condyle"))
     if low[0] is not None and low[1] is not None:
         line = low[1] - low[0]
@@ -310,11 +323,12 @@ def _frames(seen: Seen, axis: tuple[Array, Array, float]) -> None:
     seen.frames["shaft"] = Pose(np.stack([medial, np.cross(up, medial), up], axis=1), at)
     if head is not None:
         _stem_frame(seen, head, at, up)
-    if head is None or knee is None:
+    ends = seen.at("medial_epicondyle"), seen.at("lateral_epicondyle")
+    if head is None or knee is None or ends[0] is None or ends[1] is None:
         seen.refused["isb"] = "needs the head and both epicondyles"
         return
     y = (head - knee) / np.linalg.norm(head - knee)
-    right = seen.landmarks["lateral_epicondyle"].at_mm - seen.landmarks["medial_epicondyle"].at_mm
+    right = ends[1] - ends[0]
     right = right if seen.side == "right" else -right
     z = right - (right @ y) * y
     z /= np.linalg.norm(z)

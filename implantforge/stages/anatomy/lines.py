@@ -18,7 +18,8 @@ _MIDDLES = {
 
 
 def anew(page: Anatomy, moved: set[str]) -> Anatomy:
-    """The page with centres, version, neck-shaft angle, offset and ISB frame from its landmarks as they stand now."""
+    """The page with what follows from its landmarks as they stand now: centres, lengths between them, angles, the ISB frame.
+    What needs the surface as well (length, sections, the head's radius) stays."""
     marks = dict(page.landmarks)
     for name, (one, other) in _MIDDLES.items():
         if name not in moved and moved & {one, other} and one in marks and other in marks:
@@ -30,7 +31,7 @@ def anew(page: Anatomy, moved: set[str]) -> Anatomy:
     if page.bone.startswith("femur"):
         _femur(page, measures, frames)
     if page.bone.startswith("hip") and "acetabulum" in frames:
-        _hip(page, measures, frames)
+        _hip(page, frames)
     if page.bone.startswith("tibia"):
         from implantforge.stages.anatomy import tibia
 
@@ -47,16 +48,11 @@ def _angle(a: Array, b: Array) -> float:
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
-def _hip(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -> None:
-    """The socket's axis from its corrected centre; the angles against the plane of the landmarks as they stand."""
-    centre, asis, pubis = (_at(page, name) for name in ("acetabulum_center", "asis", "pubic_tubercle"))
-    rim = frames["acetabulum"]
+def _hip(page: Anatomy, frames: dict[str, Pose]) -> None:
+    """The socket's axis from its corrected centre; angles follow from both hip bones (`hip.paired`)."""
+    centre = _at(page, "acetabulum_center")
     if centre is not None:
-        rim = frames["acetabulum"] = Pose(rim.rotation, centre)
-    if asis is not None and pubis is not None and "pelvis" in frames:
-        rotation = hip.plane(frames["pelvis"].rotation[:, 0], asis - pubis)
-        frames["pelvis"] = Pose(rotation, asis)
-        measures |= hip.angles(rim.rotation[:, 2], rotation, page.side)
+        frames["acetabulum"] = Pose(frames["acetabulum"].rotation, centre)
 
 
 def _femur(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -> None:
@@ -71,6 +67,8 @@ def _femur(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -
         if small is not None:
             measures["head_height_above_lesser_trochanter_mm"] = float((head - small) @ up)
     inner, outer = _at(page, "medial_epicondyle"), _at(page, "lateral_epicondyle")
+    if inner is not None and outer is not None:
+        measures["epicondylar_width_mm"] = float(np.linalg.norm(outer - inner))
     if head is None or knee is None or inner is None or outer is None:
         return
     y = (head - knee) / np.linalg.norm(head - knee)
@@ -85,10 +83,15 @@ def _femur(page: Anatomy, measures: dict[str, float], frames: dict[str, Pose]) -
     lateral = lateral - (lateral @ y) * y
     lateral /= np.linalg.norm(lateral)
     front = np.cross(lateral, y) * (1.0 if page.side == "left" else -1.0)
-    for name, low in (("anteversion_deg", "shaft_below_trochanter"), ("version_lee_deg", "neck_base")):
-        base = _at(page, low)
+    for name, foot in (("anteversion_deg", "shaft_below_trochanter"), ("version_lee_deg", "neck_base")):
+        base = _at(page, foot)
         if base is not None:
             measures[name] = float(np.degrees(np.arctan2((head - base) @ front, -((head - base) @ lateral))))
+    low = _at(page, "distal_medial_condyle"), _at(page, "distal_lateral_condyle")
+    if low[0] is not None and low[1] is not None:
+        line = low[1] - low[0]
+        measures["mldfa_deg"] = float(90.0 - np.degrees(np.arctan2(line @ y, line @ lateral)))
+    measures["mechanical_to_shaft_deg"] = _angle(y, shaft.rotation[:, 2])
     epi = outer - inner
     measures["epicondylar_to_condylar_deg"] = float(np.degrees(np.arctan2(-(epi @ front), epi @ lateral)))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -31,6 +32,7 @@ class Seen:
     refused: dict[str, str] = field(default_factory=dict)
     measures: dict[str, float] = field(default_factory=dict)
     frames: dict[str, Pose] = field(default_factory=dict)
+    given: Mapping[str, Landmark] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.normals, self.area = vertex_normals(self.mesh.vertices, self.mesh.faces)
@@ -41,13 +43,30 @@ class Seen:
         # the share of the bone that is cut off; the ends of a whole one count as unseen
         self.lost = max(0.0, 0.9 - shown)
 
-    def add(self, name: str, at_mm: Array, sigma_mm: float, method: str) -> None:
-        """A landmark found, with its one-sigma uncertainty."""
-        self.landmarks[name] = Landmark(name, at_mm, round(float(sigma_mm), 3), method)
+    def anew(self, given: Mapping[str, Landmark]) -> Seen:
+        """The same bone, nothing found yet, with landmarks that stand in place of ours."""
+        return replace(self, landmarks={}, refused={}, measures={}, frames={}, given=given)
+
+    def add(self, name: str, at_mm: Array, sigma_mm: float, method: str) -> Array:
+        """A landmark found, with its one-sigma uncertainty; where one is given, that one. Where it lies."""
+        mine = Landmark(name, at_mm, round(float(sigma_mm), 3), method)
+        self.landmarks[name] = self.given.get(name, mine)
+        return self.landmarks[name].at_mm
+
+    def take(self, *names: str) -> None:
+        """The given ones of these landmarks, that ours may be missing of."""
+        for name in names:
+            if name in self.given:
+                self.landmarks[name] = self.given[name]
+                self.refused.pop(name, None)
 
     def at(self, name: str) -> Array | None:
         """Where a landmark lies, or None."""
         return self.landmarks[name].at_mm if name in self.landmarks else None
+
+    def middle(self, one: str, other: str) -> float:
+        """One sigma (mm) of the middle between two landmarks."""
+        return float(np.hypot(self.landmarks[one].sigma_mm, self.landmarks[other].sigma_mm) / 2)
 
     def way(self, model_axis: Array) -> Array:
         """A direction of the model's left bone (x lateral, y back, z up) in the patient."""
@@ -55,6 +74,9 @@ class Seen:
 
     def carry(self, name: str, sigma_mm: float) -> None:
         """A landmark of the mean bone, carried by the bent model and laid on the surface; refused where there is none."""
+        if name in self.given:
+            self.take(name)
+            return
         guess = self.guess(name)
         vertex = self.match.atlas.tree.query(self.match.atlas.marks[name][0])[1]
         out = self.match.turn(self.outward[vertex])

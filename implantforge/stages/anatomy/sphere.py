@@ -18,6 +18,12 @@ class Sphere(NamedTuple):
     residual_mm: float
     area_mm2: float
 
+    def about(self, center_mm: Array, points: Array) -> Sphere:
+        """The sphere about another centre: radius and residual of those of the points that follow this one within 1.5 mm."""
+        own = np.abs(np.linalg.norm(points - self.center_mm, axis=1) - self.radius_mm) < 1.5
+        far = np.linalg.norm(points[own] - center_mm, axis=1)
+        return Sphere(center_mm, float(far.mean()), float(far.std()), self.area_mm2)
+
 
 def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> Sphere:
     """The sphere that the joint surface near `zone` follows.

@@ -49,17 +49,19 @@ def _plateaus(seen: Seen) -> None:
         name = f"{part}_plateau"
         if shown < 0.6:
             seen.refused[name] = f"cut off: {100 * shown:.0f} % of it is there (60 % needed)"
+            seen.take(name)
             continue
         at, normal, residual = _flat(seen, zone)
-        seen.add(name, at, 0.8 + 0.5 * seen.match.residual_mm, "joint-surface-centroid")
+        at = seen.add(name, at, 0.8 + 0.5 * seen.match.residual_mm, "joint-surface-centroid")
         seen.measures[f"{name}_residual_mm"] = residual
         seen.frames[name] = Pose(_turned(seen, normal), at)
     if "medial_plateau" in seen.frames and "lateral_plateau" in seen.frames:
         middle = (seen.landmarks["medial_plateau"].at_mm + seen.landmarks["lateral_plateau"].at_mm) / 2
-        seen.add("plateau_center", middle, 1.0, "mid-plateaus")
+        seen.add("plateau_center", middle, seen.middle("medial_plateau", "lateral_plateau"), "mid-plateaus")
     else:
-        seen.refused["plateau_center"] = next(seen.refused[f"{part}_plateau"] for part in ("medial", "lateral")
-                                              if f"{part}_plateau" in seen.refused)  # fmt: skip
+        why = [seen.refused.get(f"{part}_plateau", "") for part in ("medial", "lateral")]
+        seen.refused["plateau_center"] = why[0] or why[1] or "the joint surface is not seen"
+        seen.take("plateau_center")
 
 
 def _flat(seen: Seen, zone: Array) -> tuple[Array, Array, float]:
@@ -92,15 +94,17 @@ def _ankle(seen: Seen) -> None:
     if inner is None:
         why = f"medial_malleolus: {seen.refused['medial_malleolus']}"
         seen.refused |= dict.fromkeys(("lateral_malleolus", "ankle_center", "length_mm"), why)
+        seen.take("lateral_malleolus", "ankle_center")
         return
     guess = seen.guess("lateral_malleolus")
     foot, _ = seen.onto(guess)
     if np.linalg.norm(foot - guess) < 6.0:
-        seen.add("lateral_malleolus", foot, 2.5, "fused-fibula")
-        seen.add("ankle_center", (inner + foot) / 2, 1.5, "Wu2002-mid-malleoli")
-        return
-    seen.add("lateral_malleolus", guess, 5.0, "shape-model-guess: it lies on the fibula")
-    seen.add("ankle_center", (inner + guess) / 2, 3.0, "Wu2002-mid-malleoli, lateral one guessed")
+        outer = seen.add("lateral_malleolus", foot, 2.5, "fused-fibula")
+    else:
+        outer = seen.add("lateral_malleolus", guess, 5.0, "shape-model-guess: it lies on the fibula")
+    said = ", lateral one guessed" if "guess" in seen.landmarks["lateral_malleolus"].method else ""
+    sigma = seen.middle("medial_malleolus", "lateral_malleolus")
+    seen.add("ankle_center", (inner + outer) / 2, sigma, f"Wu2002-mid-malleoli{said}")
 
 
 def _axes(seen: Seen) -> None:
