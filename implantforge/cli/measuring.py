@@ -41,7 +41,7 @@ def landmarks_(
     found = anatomy.examine_all(bones, by_hand)
     if given is not None:
         _say_corrected(given, len(by_hand), corrected.of(found))
-    pages = {name: outputs.anatomy_json(page) for name, page in found.items()}
+    pages = {name: outputs.anatomy_json(page) | {"flags": anatomy.flags(page)} for name, page in found.items()}
     for name, measures in lines.legs(found).items():
         pages[name] = {"landmarks": {}, "frames": {}, "measures": measures, "refused": {}}
     if out is not None and out.name.endswith(".mrk.json"):
@@ -94,6 +94,8 @@ def _meshes(words: tuple[str, ...], known: tuple[str, ...]) -> dict[str, Any]:
 
 def _tell(name: str, page: dict[str, Any]) -> None:
     click.echo(name)
+    for text in page.get("flags", ()):
+        click.echo(f"  flag: {text}")
     for key, mark in page["landmarks"].items():
         x, y, z = mark["at_mm"]
         hand = "  corrected by hand" if "by hand" in mark["method"] else ""

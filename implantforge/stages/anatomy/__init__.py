@@ -7,7 +7,7 @@ from pathlib import Path
 
 from implantforge.core import Anatomy, Array, InputError, Mesh, Volume
 
-__all__ = ["KNOWN", "examine", "examine_all", "read_markups"]
+__all__ = ["KNOWN", "examine", "examine_all", "flags", "read_markups"]
 
 KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right", "skull", "pelvis")
 """Bones that can be measured; a `pelvis` in one surface is measured as its two hip bones."""
@@ -81,3 +81,23 @@ def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | N
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(meshes, pool.map(one, meshes)))
     return lines.paired(found)
+
+
+def flags(page: Anatomy) -> list[str]:
+    """What a person should know of the surface that was measured, one sentence each; nothing for a sound one."""
+    from implantforge.stages.anatomy import body
+
+    out, measures = [], page.measures
+    if body.TURNED in measures:
+        out.append("the mesh was inside out (its signed volume is negative): its triangles were turned")
+    if body.LEFT_OUT in measures:
+        count = int(measures[body.LEFT_OUT])
+        out.append(
+            f"the largest piece of the mesh was used; {count} more piece{'s' if count > 1 else ''} left out "
+            f"({measures[body.LEFT_OUT_PCT]:.1f} % of its area, the largest {measures[body.LEFT_OUT_MM]:.0f} mm)"
+        )
+    if "size_to_grown" in measures:
+        size = measures["size_to_grown"]
+        why = "a child's bone, or a slip of units" if size < 1.0 else "a very tall person's bone, or a slip of units"
+        out.append(f"{size:.2f} times the size of a grown one (0.80-1.20 is usual): {why}")
+    return out

@@ -7,6 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from implantforge.core import AnatomyError, InputError, Mesh
+from implantforge.stages.anatomy import body as bodies
 from implantforge.stages.anatomy import register
 from implantforge.stages.anatomy.atlas import NAMES
 from implantforge.stages.anatomy.register import Cloud, Match
@@ -21,6 +22,11 @@ LIMIT_MM = 1.5
 DOUBT_MM = 1.3
 """Real bones lie 0.6-1.3 mm RMS (at a grown patient's size) from the shape that the model bends to them, tibias 1.6-2.5 mm
 from a femur's; above it other bones are tried."""
+USUAL, POSSIBLE = (0.8, 1.2), (0.25, 1.4)
+"""Times the size of the shape model's mean, a femur of 435 mm. Usual: grown femora measure 400-460 mm on average, a standard
+deviation is 25 mm, 3.5 of them 20 %. Possible: at birth a femur's shaft is 75 mm long and its ends still cartilage; 1.4 is a
+femur of 609 mm, at 26.7 % of stature (Feldesman 1990) one of a person 2.3 m tall."""
+LONG_MM = {"femur": 435.0, "tibia": 366.0, "hip": 201.0}
 HOLES, TORN, SHREDS = 30, 0.03, 0.3
 """Holes, and open edges a triangle, with which sections can still be read: 0.3 % of the triangles missing changes nothing,
 2 % moves the neck's axis by 7 deg."""
@@ -34,7 +40,7 @@ def one(mesh: Mesh, name: str) -> Seen:
     neither so clearly that it could be measured.
     """
     kind, _, side = name.partition("_")
-    body = register.main_body(mesh)
+    body, notes = bodies.one(mesh, name)
     _units(body, kind, name)
     _whole_enough(body, name)
     cloud = register.sample(body, POINTS)
@@ -43,7 +49,13 @@ def one(mesh: Mesh, name: str) -> Seen:
         raise AnatomyError(f"{name}: not a {kind}: its proportions are of another bone{_other(cloud, kind, None)}")
     match = register.refined(ranked[0], cloud)
     _judge(match, ranked, cloud, name)
-    return Seen(name, side, body, cloud, match)
+    return Seen(name, side, body, cloud, match, notes=notes | _size(match))
+
+
+def _size(match: Match) -> dict[str, float]:
+    """`size_to_grown` of a bone that is smaller or larger than those of nearly all grown people."""
+    low, high = USUAL
+    return {} if low <= match.scale <= high else {"size_to_grown": match.scale}
 
 
 def _whole_enough(mesh: Mesh, name: str) -> None:
@@ -88,8 +100,15 @@ def _judge(match: Match, ranked: list[Match], cloud: Cloud, name: str) -> None:
         other = _other(cloud, kind, match)
         if other:
             raise AnatomyError(f"{name}: not a {kind} as far as the shape shows: {relative:.1f} mm RMS from one{other}")
-    if not 0.25 < match.scale < 1.4:
-        raise AnatomyError(f"{name}: {match.scale:.2f} times the size of a grown {kind} (0.25-1.4): are the units mm?")
+    low, high = POSSIBLE
+    if not low < match.scale < high:
+        size = float(np.linalg.norm(np.ptp(cloud.points, axis=0)))
+        long = match.scale * LONG_MM[kind]
+        raise AnatomyError(
+            f"{name}: no one has it of this size: {size:.0f} mm from corner to corner, {match.scale:.2f} times a "
+            f"grown {kind}, whole {long:.0f} mm long ({low * LONG_MM[kind]:.0f}-{high * LONG_MM[kind]:.0f}, newborn to "
+            "2.3 m tall): check the units and the scale of the mesh"
+        )
     found = "right" if match.mirrored else "left"
     if side in ("left", "right") and found != side:
         raise AnatomyError(

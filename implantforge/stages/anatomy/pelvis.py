@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from implantforge.core import AnatomyError, Array, InputError, Mesh
-from implantforge.stages.anatomy import register, skull
+from implantforge.stages.anatomy import body, register, skull
 from implantforge.stages.anatomy.atlas import spread_of
 
 LIMIT_MM = (150.0, 500.0)
@@ -29,6 +29,7 @@ def split(mesh: Mesh) -> dict[str, Mesh]:
             f"pelvis: {size:.4g} from corner to corner, a pelvis measures {LIMIT_MM[0]:.0f}-{LIMIT_MM[1]:.0f} mm: "
             "save the mesh in mm"
         )
+    mesh = body.upright(mesh)
     normal, at, rms = symmetry(mesh)
     if rms > SYMMETRIC_MM:
         raise AnatomyError(f"pelvis: not symmetric: its halves lie {rms:.1f} mm RMS apart (limit {SYMMETRIC_MM})")
@@ -38,7 +39,7 @@ def split(mesh: Mesh) -> dict[str, Mesh]:
         kept = np.flatnonzero(beyond[mesh.faces].all(axis=1))
         if not len(kept):
             raise AnatomyError("pelvis: all of it lies on one side of its plane of symmetry")
-        half = register.main_body(_of_faces(mesh, kept))
+        half = body.apart(_of_faces(mesh, kept))[0]
         out[_side(half)] = half
     if len(out) != 2:
         raise AnatomyError(f"pelvis: both halves look like a {next(iter(out)).replace('_', ' ')}")

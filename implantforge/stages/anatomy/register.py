@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from implantforge.core import Array, Mesh
@@ -86,20 +85,6 @@ class Match:
         """A direction of the model's frame in the patient's."""
         out = np.asarray(way) @ self.rotation.T
         return out * [-1.0, 1.0, 1.0] if self.mirrored else out
-
-
-def main_body(mesh: Mesh) -> Mesh:
-    """The piece of the surface with the largest area, its own vertices only; stray blobs fall away."""
-    n, faces = len(mesh.vertices), mesh.faces
-    graph = sparse.coo_matrix((np.ones(2 * len(faces), np.int8), (faces[:, :2].ravel("F"), faces[:, 1:].ravel("F"))),
-                              shape=(n, n))  # fmt: skip
-    count, label = connected_components(graph, directed=False)
-    if count == 1:
-        return mesh
-    area = np.bincount(label[faces[:, 0]], np.linalg.norm(mesh.face_cross, axis=1), count)
-    keep = label == int(area.argmax())
-    back = np.cumsum(keep) - 1
-    return Mesh(mesh.vertices[keep], back[faces[keep[faces[:, 0]]]])
 
 
 def sample(mesh: Mesh, count: int) -> Cloud:

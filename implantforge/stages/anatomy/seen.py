@@ -33,8 +33,10 @@ class Seen:
     measures: dict[str, float] = field(default_factory=dict)
     frames: dict[str, Pose] = field(default_factory=dict)
     given: Mapping[str, Landmark] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.measures |= self.notes
         self.normals, self.area = vertex_normals(self.mesh.vertices, self.mesh.faces)
         self.shape = self.match.to_patient(self.match.model_shape())
         self.outward, _ = vertex_normals(self.match.model_shape(), self.match.atlas.faces)

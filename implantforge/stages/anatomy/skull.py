@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, cKDTree
 
 from implantforge.core import Anatomy, AnatomyError, Array, InputError, Mesh, Pose
+from implantforge.stages.anatomy import body as bodies
 from implantforge.stages.anatomy import register
 from implantforge.stages.anatomy.atlas import spread_of
+from implantforge.stages.anatomy.marks import ball
 
 RMS_LIMIT_MM = 3.0
 """Halves further apart than this are no skull's; a defect in one half does not count, the better half of the gaps does."""
+HOLLOW, DOMED, ROUND = 2.7, 0.5, 0.03
+"""A vault: its convex hull holds 2.7 times its bone at least, half of the hull's curved part is its own surface, and it is
+no ball (RMS from the best sphere 3 % of its radius). A real skull reaches 4.9, 0.84 and 0.10, pieces of it cut at three
+heights 3.3-6.2, 0.61-1.00 and 0.16-0.28; two sacra 2.1 and 2.3, 0.56 and 0.60; a pelvis 5.2 and 0.22; a femur 3.4, 0.26."""
 FRANKFORT = "the ear canals' upper rims and the orbits' lower rims are not found on this surface"
 
 
@@ -19,12 +26,13 @@ def measure(mesh: Mesh) -> Anatomy:
     `symmetry_rms_mm` of the half of the surface that matches best and `symmetric_pct`, the share within 3 mm.
 
     Which way is front or up is not said: y is the skull's longest axis in the plane, z across it. AnatomyError when no
-    plane maps the surface onto itself, InputError when it is hardly in mm.
+    plane maps the surface onto itself or it is no vault, InputError when it is hardly in mm.
     """
-    body = register.main_body(mesh)
+    body, notes = bodies.one(mesh, "skull")
     size = float(np.linalg.norm(np.ptp(body.vertices, axis=0)))
     if not 80.0 <= size <= 500.0:
         raise InputError(f"skull: {size:.4g} from corner to corner, a skull measures 80-500 mm: save the mesh in mm")
+    _a_skull(body, bodies.bone_mm3(mesh))
     cloud = register.sample(body, 4000)
     tree = cKDTree(cloud.points)
     few = cloud.every(500)
@@ -42,8 +50,48 @@ def measure(mesh: Mesh) -> Anatomy:
     y = inplane[:, 0] - (inplane[:, 0] @ normal) * normal
     y /= np.linalg.norm(y)
     frame = Pose(np.stack([normal, y, np.cross(normal, y)], axis=1), at)
-    measures = {"symmetry_rms_mm": rms, "symmetric_pct": 100.0 * share}
+    measures = {"symmetry_rms_mm": rms, "symmetric_pct": 100.0 * share} | notes
     return Anatomy("skull", "left", {}, {"midsagittal": frame}, measures, {}, {"frankfort": FRANKFORT})
+
+
+def _a_skull(body: Mesh, bone_mm3: float) -> None:
+    """AnatomyError for a surface that has not a vault's shape."""
+    hull = ConvexHull(body.vertices)
+    hollow = hull.volume / max(bone_mm3, 1e-9)
+    if hollow < HOLLOW:
+        raise AnatomyError(
+            f"skull: not a skull as far as the shape shows: solid, its convex hull holds {hollow:.1f} times its volume "
+            f"({HOLLOW} at least): the bone with its cranial cavity is needed, not a filled head"
+        )
+    points, curved = _on_hull(hull)
+    center, radius = ball(points, np.ones(len(points)))
+    far = np.linalg.norm(points - center, axis=1)
+    out_of_round = float(np.sqrt(np.mean((far - radius) ** 2))) / radius
+    gap = cKDTree(register.sample(body, 40000).points).query(points[curved])[0]
+    domed = float((gap < 4.0).mean()) if curved.sum() > 100 else 0.0
+    if domed < DOMED:
+        raise AnatomyError(
+            f"skull: not a skull as far as the shape shows: {100 * domed:.0f} % of its convex hull's curved part is bone "
+            f"({100 * DOMED:.0f} % at least): no vault"
+        )
+    if out_of_round < ROUND:
+        raise AnatomyError(
+            f"skull: not a skull: a ball, {100 * out_of_round:.1f} % out of round ({100 * ROUND:.0f} % at least)"
+        )
+
+
+def _on_hull(hull: ConvexHull) -> tuple[Array, NDArray[np.bool_]]:
+    """4000 points spread over a convex hull by area, and which lie on its curved part: flat are sides that hold 6 % of it
+    within 4 deg, a saw's cut or the end of a scan."""
+    corners = hull.points[hull.simplices]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    k = np.arange(4000)
+    face = np.searchsorted(np.cumsum(area) / area.sum(), (k + 0.5) / len(k) * (1 - 1e-9))
+    r1, r2 = np.sqrt((0.5 + k * 0.7548776662466927) % 1.0), (0.5 + k * 0.5698402909980532) % 1.0
+    share = np.stack([1 - r1, r1 * (1 - r2), r1 * r2], axis=1)
+    ways = hull.equations[face, :3]
+    flat = (ways @ ways.T > np.cos(np.radians(4.0))).mean(axis=1) > 0.06
+    return np.einsum("ij,ijk->ik", share, corners[face]), ~flat
 
 
 def directions() -> Array:
