@@ -33,7 +33,7 @@ def landmarks_(
     from implantforge.pipeline import outputs
     from implantforge.pipeline.run import json_text
     from implantforge.stages import anatomy, export
-    from implantforge.stages.anatomy import corrected, lines
+    from implantforge.stages.anatomy import corrected, lines, scatter
 
     _targets(out, picture)
     bones = _meshes(meshes, anatomy.KNOWN)
@@ -41,24 +41,58 @@ def landmarks_(
     found = anatomy.examine_all(bones, by_hand)
     if given is not None:
         _say_corrected(given, len(by_hand), corrected.of(found))
+    legs, sigmas = lines.legs(found), scatter.of_measures(found)
     pages = {name: outputs.anatomy_json(page) | {"flags": anatomy.flags(page)} for name, page in found.items()}
-    for name, measures in lines.legs(found).items():
+    for name, page in found.items():
+        for key, mark in page.landmarks.items():
+            pages[name]["landmarks"][key]["definition_mm"] = scatter.definition_mm(mark)
+    for name, measures in legs.items():
         pages[name] = {"landmarks": {}, "frames": {}, "measures": measures, "refused": {}}
+    for name, page_ in pages.items():
+        page_["sigmas"] = {
+            key: sigmas.get(name, {}).get(key) for key in page_["measures"] if key in sigmas.get(name, {})
+        }
     if out is not None and out.name.endswith(".mrk.json"):
         export.write_markups(out, {f"{name}.{key}": mark for name, page in found.items()
                                    for key, mark in page.landmarks.items()})  # fmt: skip
     elif out is not None:
         out.write_text(json_text(pages), encoding="utf-8")
     if picture is not None:
-        from implantforge.report import bones as pictures
-
-        picture.write_bytes(pictures.measured(bones, found))
+        picture.write_bytes(_picture(bones, found, legs, sigmas))
     if as_json:
         put_json(pages)
         return OK
-    for name, page in pages.items():
-        _tell(name, page)
+    for name, page_ in pages.items():
+        _tell(name, page_)
+    click.echo(
+        "+-: one sigma. Of a landmark: of finding it; definition: what raters disagree on besides. Of a measure: both,"
+    )
+    click.echo("carried into it. A frame: its origin in mm, then its axes x, y and z, in the file's LPS.")
     return OK
+
+
+def _picture(bones: dict[str, Any], found: dict[str, Any], legs: dict[str, Any], sigmas: dict[str, Any],
+             height: int = 1100) -> bytes:  # fmt: skip
+    """The bones as in a standing body, whichever way they lie in their files."""
+    import numpy as np
+
+    from implantforge.core import Pose
+    from implantforge.report import bones as pictures
+    from implantforge.stages import anatomy
+    from implantforge.stages.anatomy import stance
+
+    turn, angle = stance.upright(found)
+    said = [f"{name}: {text}" for name, page in found.items() for text in anatomy.flags(page)]
+    if angle:
+        said.insert(0, f"Drawn upright: turned by {angle:.0f} deg from how the file has it.")
+    elif set(found) == {"skull"}:
+        said.insert(0, "Drawn as it lies in the file: front and up are not told from a skull.")
+    else:
+        said.insert(0, "Drawn as it lies in the file.")
+    upright = Pose(turn, np.zeros(3))
+    meshes = {name: mesh.moved(upright) if angle else mesh for name, mesh in bones.items()}
+    pages = {name: stance.turned(page, turn) if angle else page for name, page in found.items()}
+    return pictures.measured(meshes, pages, height, legs, sigmas, tuple(said))
 
 
 def _say_corrected(path: Path, many: int, hand: list[str]) -> None:
@@ -98,9 +132,17 @@ def _tell(name: str, page: dict[str, Any]) -> None:
         click.echo(f"  flag: {text}")
     for key, mark in page["landmarks"].items():
         x, y, z = mark["at_mm"]
+        more = f", definition +-{mark['definition_mm']:.1f}" if mark["definition_mm"] else ""
         hand = "  corrected by hand" if "by hand" in mark["method"] else ""
-        click.echo(f"  {key:<28} {x:9.2f} {y:9.2f} {z:9.2f} mm  +-{mark['sigma_mm']:.2f}{hand}")
+        click.echo(f"  {key:<28} {x:9.2f} {y:9.2f} {z:9.2f} mm  +-{mark['sigma_mm']:.2f}{more}{hand}")
     for key, value in page["measures"].items():
-        click.echo(f"  {key:<36} {value:9.2f}")
+        sure = f"  +-{page['sigmas'][key]:.2f}" if key in page["sigmas"] else ""
+        click.echo(f"  {key:<36} {value:9.2f}{sure}")
+    for key, frame in page["frames"].items():
+        at = " ".join(f"{value:9.2f}" for value in frame["origin_mm"])
+        axes = "  ".join(
+            f"{word} " + " ".join(f"{row[k]:6.3f}" for row in frame["rotation"]) for k, word in enumerate("xyz")
+        )
+        click.echo(f"  {key:<28} {at} mm  {axes}")
     for key, reason in page["refused"].items():
         click.echo(f"  {key:<28} refused: {reason}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,8 +19,10 @@ MARGIN_PX, ARC_MM = 215, 24.0
 _TOLD = {
     "femur": ("neck_shaft_angle_deg", "anteversion_deg", "mldfa_deg", "offset_mm", "head_radius_mm", "length_mm"),
     "hip": ("inclination_deg", "anteversion_deg", "acetabulum_radius_mm", "pelvic_tilt_deg"),
-    "tibia": ("mmpta_deg", "posterior_slope_deg", "tibial_torsion_deg", "length_mm", "hka_deg"),
+    "tibia": ("mmpta_deg", "posterior_slope_deg", "tibial_torsion_deg", "length_mm"),
     "skull": ("symmetry_rms_mm", "symmetric_pct"),
+    "leg": ("hka_deg", "leg_length_mm", "joint_line_convergence_deg"),
+    "pelvis": ("leg_length_difference_mm", "hip_centres_apart_mm"),
 }
 _MAIN = ("head_center", "greater_trochanter", "lesser_trochanter", "knee_center", "asis", "psis", "pubic_tubercle",
          "acetabulum_center", "plateau_center", "tuberosity", "ankle_center")  # fmt: skip
@@ -29,12 +33,33 @@ _LINES = (("head_center", "knee_center"), ("head_center", "neck_center"), ("medi
           ("distal_medial_condyle", "distal_lateral_condyle"), ("cruciate", "tendon_medial_border"))  # fmt: skip
 
 
-def measured(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], height: int = 1100) -> bytes:
-    """A PNG of all bones from the front and from the left, as they lie, with landmarks, axes and a table of angles."""
+SAYS = ("Numbers are true angles in space or in the plane of their definition, ± one sigma with the raters' scatter of "
+        "landmarks. An arc is drawn in its own plane: where that is not across the line of sight it looks narrower or "
+        "wider; where it is edge-on it is left out.",)  # fmt: skip
+_LOOKS: dict[str, dict[str, Any]] = {
+    "head": {"size": 16, "bold": True},
+    "row": {"size": 14},
+    "note": {"size": 12, "ink": LEAD},
+}
+Corner = tuple[Array, Array, Array, float]
+"""Where (LPS mm), the two ways that enclose an angle, and the measure in degrees."""
+Numbers = Mapping[str, Mapping[str, float]]
+
+
+def measured(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], height: int = 1100, legs: Numbers | None = None,
+             sigmas: Numbers | None = None, said: tuple[str, ...] = ()) -> bytes:  # fmt: skip
+    """A PNG of all bones from the front and from the left, as they are given, with landmarks, axes, a legend and a table.
+
+    legs: measures of several bones together (`leg_left`, ...); sigmas: one sigma of measures, by bone; said: lines of text
+    under the legend. Angles are written as measured; their arcs are drawn in their own plane.
+    """
     around = list(meshes.values())
     front = camera(around, "anterior", height)
-    panels = [_panel(meshes, found, _cropped(around, view, front.mm_per_px)) for view in ("anterior", "left")]
-    return canvas.png(canvas.beside([*panels, _table(found, max(panel.height for panel in panels))]))
+    legs, sigmas = legs or {}, sigmas or {}
+    panels = [_panel(meshes, found, _cropped(around, view, front.mm_per_px), legs) for view in ("anterior", "left")]
+    table = _table(found, legs, sigmas, said, max(panel.height for panel in panels))
+    # all colours: a palette loses those of a few dots
+    return canvas.png(canvas.beside([*panels, table]), None)
 
 
 def _cropped(around: list[Mesh], view: str, mm_per_px: float) -> Camera:
@@ -48,7 +73,7 @@ def _cropped(around: list[Mesh], view: str, mm_per_px: float) -> Camera:
     return camera(around, view, (int(down) + 70, int(across) + 2 * MARGIN_PX), mm_per_px=mm_per_px)
 
 
-def _panel(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], eye: Camera) -> Image.Image:
+def _panel(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], eye: Camera, legs: Numbers) -> Image.Image:
     layers = [(mesh, BONE, 1.0, None) for mesh in meshes.values()]
     image = Image.fromarray(render(layers, eye, samples=2, occlusion_mm=15.0, rays=32))
     corners = [corner for page in found.values() for corner in _angles(page) if _faces(corner, eye)]
@@ -71,7 +96,28 @@ def _panel(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], eye: Camera
             if len(found) < 3 or name in _MAIN or ink == HAND:
                 words.append((x, y, name.replace("_", " ") + side, ink))
     _write_beside(image, words)
-    taken: list[Array] = []
+    taken = _write_knees(image, found, legs, eye) if eye.letters[0] == "R" else []
+    _write_angles(image, corners, eye, taken)
+    canvas.orient(image, eye)
+    canvas.scale_bar(image, eye.mm_per_px)
+    return image
+
+
+def _write_knees(image: Image.Image, found: Mapping[str, Anatomy], legs: Numbers, eye: Camera) -> list[Array]:
+    """The hip-knee-ankle angle beside each knee, on its inner side, and where it was written."""
+    out = []
+    for side, inward in (("left", -1.0), ("right", 1.0)):
+        femur, page = found.get(f"femur_{side}"), legs.get(f"leg_{side}", {})
+        if femur is None or "hka_deg" not in page or "knee_center" not in femur.landmarks:
+            continue
+        at = eye.to_pixel(femur.at("knee_center") + [inward * 78.0, 0.0, 30.0])[0]
+        canvas.write(image, (at[0], at[1]), f"HKA {page['hka_deg']:.0f}°", size=14, bold=True, ink=ANGLE)
+        out.append(at)
+    return out
+
+
+def _write_angles(image: Image.Image, corners: list[Corner], eye: Camera, taken: list[Array]) -> None:
+    """The degrees of each corner outside its arc; none lies on another or on what is taken already."""
     for middle, one, other, degrees in corners:
         way = one / np.linalg.norm(one) + other / np.linalg.norm(other)
         at = eye.to_pixel(middle + ARC_MM * way / max(float(np.linalg.norm(way)), 1e-9))[0]
@@ -81,9 +127,6 @@ def _panel(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], eye: Camera
             at = at + [0.0, 4.0]
         taken.append(at)
         canvas.write(image, (at[0], at[1]), f"{degrees:.0f}°", size=14, bold=True, ink=ANGLE)
-    canvas.orient(image, eye)
-    canvas.scale_bar(image, eye.mm_per_px)
-    return image
 
 
 def _axes(page: Anatomy, eye: Camera) -> Array:
@@ -120,7 +163,7 @@ def _neck_corner(page: Anatomy) -> tuple[Array, Array] | None:
     return at, head + far * neck - at
 
 
-def _angles(page: Anatomy) -> list[tuple[Array, Array, Array, float]]:
+def _angles(page: Anatomy) -> list[Corner]:
     """Corners to mark: where (LPS mm), the two ways that enclose the angle, and the measure in degrees."""
     marks, out = page.landmarks, []
 
@@ -145,7 +188,7 @@ def _angles(page: Anatomy) -> list[tuple[Array, Array, Array, float]]:
     return out
 
 
-def _faces(corner: tuple[Array, Array, Array, float], eye: Camera) -> bool:
+def _faces(corner: Corner, eye: Camera) -> bool:
     """Whether the plane of an angle lies nearly across the line of sight, so that what is drawn looks like the angle."""
     middle, one, other, _ = corner
     normal = np.cross(one, other)
@@ -154,7 +197,7 @@ def _faces(corner: tuple[Array, Array, Array, float], eye: Camera) -> bool:
     return bool(abs(ax * by - ay * bx) * eye.mm_per_px**2 > 0.75)
 
 
-def _arcs(corners: list[tuple[Array, Array, Array, float]], eye: Camera) -> Array:
+def _arcs(corners: list[Corner], eye: Camera) -> Array:
     """Arcs of ARC_MM between the ways of each corner, as (n,2,2) pixels."""
     pieces = []
     for middle, one, other, _ in corners:
@@ -203,22 +246,57 @@ def spaced(levels: Array, low: float, high: float, gap: float) -> Array:
     return out
 
 
-def _table(found: Mapping[str, Anatomy], height: int) -> Image.Image:
-    image = Image.new("RGB", (360, height), canvas.PAPER)
-    y = 24
-    for name, page in found.items():
-        canvas.write(image, (12, y), name, size=16, anchor="lm", bold=True, halo=None)
-        y += 24
+def _table(
+    found: Mapping[str, Anatomy], legs: Numbers, sigmas: Numbers, said: tuple[str, ...], height: int
+) -> Image.Image:
+    """Measures with one sigma, bone by bone, what was refused by name, the legend, and what else is to be said."""
+    rows: list[tuple[str, str, str]] = []
+    pages = [(name, page.measures, page) for name, page in found.items()] + [
+        (name, page, None) for name, page in legs.items()
+    ]
+    for name, measures, page in pages:
+        rows.append(("head", name.replace("_", " "), ""))
+        known = sigmas.get(name, {})
         for key in _TOLD.get(name.partition("_")[0], ()):
-            if key in page.measures:
+            if key in measures:
                 word, _, unit = key.rpartition("_")
-                canvas.write(image, (20, y), word.replace("_", " "), size=14, anchor="lm", halo=None)
-                canvas.write(image, (340, y), f"{page.measures[key]:.1f} {unit}", size=14, anchor="rm", halo=None)
-                y += 20
-        if page.refused:
-            canvas.write(
-                image, (20, y), f"refused: {len(page.refused)}", size=13, anchor="lm", halo=None, ink=(120, 120, 120)
-            )
-            y += 20
-        y += 8
+                sure = f" ± {known[key]:.1f}" if key in known else ""
+                rows.append(("row", word.replace("_", " "), f"{measures[key]:.1f}{sure} {unit}"))
+        if page is not None and page.refused:
+            names = ", ".join(key.replace("_", " ") for key in page.refused)
+            rows += [("note", line, "") for line in textwrap.wrap(f"refused: {names}", 50)]
+    legend = [("dot", DOT, "landmark found by the program"), ("dot", HAND, "landmark set by a person"),
+              ("ring", DOT, "sphere of head or socket"), ("line", AXIS, "axes and lines between landmarks"),
+              ("line", ANGLE, "angle, in its own plane")]  # fmt: skip
+    text = [line for words in (*said, *SAYS) for line in textwrap.wrap(words, 50)]
+    tall = (
+        24
+        + sum({"head": 32, "row": 20, "note": 17}[kind] for kind, _, _ in rows)
+        + 20 * len(legend)
+        + 17 * len(text)
+        + 40
+    )
+    image = Image.new("RGB", (400, max(height, tall)), canvas.PAPER)
+    y = 24
+    for kind, left, right in rows:
+        y += 8 if kind == "head" and y > 24 else 0
+        look = _LOOKS[kind]
+        canvas.write(image, (12 if kind == "head" else 20, y), left, anchor="lm", halo=None, **look)
+        if right:
+            canvas.write(image, (388, y), right, size=14, anchor="rm", halo=None)
+        y += {"head": 24, "row": 20, "note": 17}[kind]
+    y += 14
+    draw = ImageDraw.Draw(image)
+    for kind, ink, words in legend:
+        if kind == "dot":
+            draw.ellipse([22, y - 4, 30, y + 4], fill=ink)
+        elif kind == "ring":
+            draw.ellipse([20, y - 6, 32, y + 6], outline=ink)
+        else:
+            draw.line((16, y, 36, y), fill=ink, width=3)
+        canvas.write(image, (46, y), words, size=12, anchor="lm", halo=None)
+        y += 20
+    for line in text:
+        canvas.write(image, (20, y), line, size=12, anchor="lm", halo=None, ink=LEAD)
+        y += 17
     return image

@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 
 from implantforge.core import Anatomy, Array, InputError, Landmark
+from implantforge.stages.anatomy import scatter
 from implantforge.stages.anatomy.seen import Seen
 
-METHOD = "corrected by hand"
-PERSON_MM = {
-    "greater_trochanter": 5.2, "lesser_trochanter": 2.5, "posterior_lateral_condyle": 2.6, "posterior_medial_condyle": 2.8,
-    "lateral_epicondyle": 3.4, "medial_epicondyle": 4.8, "intercondylar_notch": 3.1, "distal_lateral_condyle": 8.2,
-    "distal_medial_condyle": 4.4, "asis": 3.6, "aiis": 2.5, "psis": 3.1, "pubic_tubercle": 2.6, "piis": 4.6,
-    "ischial_spine": 1.3, "head_center": 1.8, "acetabulum_center": 1.8, "neck_center": 1.7,
-}  # fmt: skip
-"""One sigma of a landmark that a person sets: the scatter of five raters on a femur and a pelvis (VSDFullBodyBoneModels,
-subject z027), of both sides the mean; of a centre, that of six points round the head or four round the neck."""
+METHOD = scatter.HAND
+PERSON_MM = {**scatter.RATERS_MM, "head_center": 1.8, "acetabulum_center": 1.8, "neck_center": 1.7}
+"""One sigma of a landmark that a person sets: the raters' scatter; of a centre, that of six points round the head or four
+round the neck."""
 UNRATED_MM = 3.3
 """The median of the rated, for those that no rater set."""
 FAR_MM = 16.5

@@ -13,9 +13,12 @@ HEAD_RESIDUAL_LIMIT_MM = 2.0
 """Refuse the head above this RMS (fact S-5: flag above 1 mm, refuse above 2 mm)."""
 CONDYLES = ("medial_epicondyle", "lateral_epicondyle", "posterior_medial_condyle", "posterior_lateral_condyle",
             "distal_medial_condyle", "distal_lateral_condyle", "intercondylar_notch")  # fmt: skip
-SIGMA_MM = {"medial_epicondyle": 2.5, "lateral_epicondyle": 2.0, "posterior_medial_condyle": 1.0,
-            "posterior_lateral_condyle": 1.0, "distal_medial_condyle": 1.5, "distal_lateral_condyle": 1.5,
-            "intercondylar_notch": 2.2, "greater_trochanter": 2.0, "lesser_trochanter": 1.5}  # fmt: skip
+SHARE = {"medial_epicondyle": 1.4, "lateral_epicondyle": 1.25, "posterior_medial_condyle": 1.3,
+         "posterior_lateral_condyle": 0.8, "distal_medial_condyle": 1.25, "distal_lateral_condyle": 1.65,
+         "intercondylar_notch": 0.55, "greater_trochanter": 1.5, "lesser_trochanter": 1.5}  # fmt: skip
+"""One sigma over the bone's distance from the bent model; see `Seen.carry`."""
+TIP_MM = 1.4
+"""One sigma of the lesser trochanter's tip, moved to where it stands furthest from the shaft."""
 SHAFT_SHARE = 0.5
 CANAL = ("canal_isthmus", "isthmus_diameter_mm", "canal_flare_index")
 
@@ -40,7 +43,7 @@ def of(seen: Seen) -> Anatomy:
     side: Side = "left" if seen.side == "left" else "right"
     head = _head(seen)
     for name in ("greater_trochanter", "lesser_trochanter", *CONDYLES):
-        seen.carry(name, SIGMA_MM[name])
+        seen.carry(name, SHARE[name])
     if head is None and not any(name in seen.landmarks for name in CONDYLES):
         raise AnatomyError(
             f"{seen.bone}: neither the head nor the condyles are on this surface; {seen.refused['head_center']}"
@@ -157,7 +160,8 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
         return
     weight = np.exp((height[own] - height[own].max()) / 0.25)
     found = weight @ cloud.points[own] / weight.sum()
-    seen.add("lesser_trochanter", found, mark.sigma_mm, "furthest-from-shaft")
+    sigma = float(np.hypot(mark.sigma_mm, TIP_MM * min(seen.match.scale, 1.0))) * (1.0 + 0.9 * seen.lost)
+    seen.add("lesser_trochanter", found, sigma, "furthest-from-shaft")
 
 
 def _proximal(seen: Seen, head: Array, axis: tuple[Array, Array, float]) -> None:

@@ -12,7 +12,8 @@ from implantforge.stages.anatomy.marks import ball
 from implantforge.stages.anatomy.seen import Seen
 from implantforge.stages.anatomy.sphere import hollow_sphere
 
-SIGMA_MM = {"asis": 2.0, "psis": 2.5, "pubic_tubercle": 2.0, "ischial_spine": 1.5, "aiis": 2.5, "piis": 3.0}
+SHARE = {"asis": 1.15, "psis": 0.95, "pubic_tubercle": 0.95, "ischial_spine": 0.75, "aiis": 0.75, "piis": 1.1}
+"""One sigma over the bone's distance from the bent model; see `Seen.carry`."""
 ANGLES = ("inclination_deg", "anteversion_deg", "inclination_anatomic_deg", "anteversion_anatomic_deg",
           "inclination_operative_deg", "anteversion_operative_deg")  # fmt: skip
 LONE = "from one hip bone left and right of the body are guessed, and angles came out up to 11 deg low"
@@ -35,8 +36,8 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
 def of(seen: Seen) -> Anatomy:
     """Anatomy of a hip bone that is already identified."""
     side: Side = "left" if seen.side == "left" else "right"
-    for name, sigma in SIGMA_MM.items():
-        seen.carry(name, sigma)
+    for name, share in SHARE.items():
+        seen.carry(name, share)
     _acetabulum(seen)
     out = Anatomy(seen.bone, side, seen.landmarks, seen.frames, seen.measures, {}, seen.refused)
     if not seen.landmarks:

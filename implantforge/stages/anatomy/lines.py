@@ -10,7 +10,7 @@ import numpy as np
 from implantforge.core import Anatomy, Array, InputError, Landmark, Pose
 from implantforge.stages.anatomy import hip
 
-_MIDDLES = {
+MIDDLES = {
     "knee_center": ("medial_epicondyle", "lateral_epicondyle"),
     "ankle_center": ("medial_malleolus", "lateral_malleolus"),
     "plateau_center": ("medial_plateau", "lateral_plateau"),
@@ -21,7 +21,7 @@ def anew(page: Anatomy, moved: set[str]) -> Anatomy:
     """The page with what follows from its landmarks as they stand now: centres, lengths between them, angles, the ISB frame.
     What needs the surface as well (length, sections, the head's radius) stays."""
     marks = dict(page.landmarks)
-    for name, (one, other) in _MIDDLES.items():
+    for name, (one, other) in MIDDLES.items():
         if name not in moved and moved & {one, other} and one in marks and other in marks:
             at = (marks[one].at_mm + marks[other].at_mm) / 2
             sigma = float(np.hypot(marks[one].sigma_mm, marks[other].sigma_mm) / 2)

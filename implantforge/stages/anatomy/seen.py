@@ -74,8 +74,12 @@ class Seen:
         """A direction of the model's left bone (x lateral, y back, z up) in the patient."""
         return self.match.turn(np.asarray(model_axis, float))
 
-    def carry(self, name: str, sigma_mm: float) -> None:
-        """A landmark of the mean bone, carried by the bent model and laid on the surface; refused where there is none."""
+    def carry(self, name: str, share: float) -> None:
+        """A landmark of the mean bone, carried by the bent model and laid on the surface; refused where there is none.
+
+        share: one sigma in parts of how far the bone lies from the bent model (RMS mm), so that a bone unlike the model is
+        less sure; measured on drawn bones, with all modes of the model and with half of them (`bench_anatomy`).
+        """
         if name in self.given:
             self.take(name)
             return
@@ -94,8 +98,8 @@ class Seen:
         else:
             # along the normal alone: on an edge the nearest point slides with the triangles
             found = guess + ((found - guess) @ out) * out
-            sigma = float(np.hypot(sigma_mm, 0.7 * max(gap, self.match.residual_mm)))
-            self.add(name, found, sigma * (1.0 + 0.6 * self.lost), "shape-model+surface")
+            sigma = share * max(gap, self.match.residual_mm)
+            self.add(name, found, sigma * (1.0 + 0.9 * self.lost), "shape-model+surface")
 
     def guess(self, name: str) -> Array:
         """Where the bent model has a landmark, on the surface or not."""

@@ -11,9 +11,10 @@ from implantforge.core import Anatomy, AnatomyError, Array, Landmark, Mesh, Pose
 from implantforge.stages.anatomy import identify, rings
 from implantforge.stages.anatomy.seen import Seen
 
-SIGMA_MM = {"tuberosity": 2.5, "medial_malleolus": 1.5, "medial_spine": 1.5, "lateral_spine": 1.5,
-            "posterior_medial_tibia": 1.5, "posterior_lateral_tibia": 1.5, "cruciate": 3.0,
-            "tendon_medial_border": 3.0}  # fmt: skip
+SHARE = {"tuberosity": 1.5, "medial_malleolus": 1.2, "medial_spine": 1.1, "lateral_spine": 1.2,
+         "posterior_medial_tibia": 2.0, "posterior_lateral_tibia": 1.6, "cruciate": 1.6,
+         "tendon_medial_border": 1.4}  # fmt: skip
+"""One sigma over the bone's distance from the bent model; see `Seen.carry`."""
 
 
 def measure(mesh: Mesh, side: Side) -> Anatomy:
@@ -32,8 +33,8 @@ def measure(mesh: Mesh, side: Side) -> Anatomy:
 def of(seen: Seen) -> Anatomy:
     """Anatomy of a tibia that is already identified."""
     side: Side = "left" if seen.side == "left" else "right"
-    for name, sigma in SIGMA_MM.items():
-        seen.carry(name, sigma)
+    for name, share in SHARE.items():
+        seen.carry(name, share)
     _plateaus(seen)
     _ankle(seen)
     if not seen.landmarks:
