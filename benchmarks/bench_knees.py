@@ -58,6 +58,7 @@ def compared(side: Any, meshes: Any, found: Any, pages: Any, alignment: str, ana
         row |= {f"{name}_size": a.params["size"], f"{name}_true_size": b.params["size"]}
         steps = {"femoral": 2.0, "tibial": 3.0}[name]
         row[f"{name}_off"] = abs(a.metrics["size"] - b.metrics["size"]) / steps
+        row[f"{name}_told"] = a.metrics["size_probability_pct"] / 100
         turn = a.pose.rotation.T @ b.pose.rotation
         row[f"{name}_deg"] = float(np.degrees(Rotation.from_matrix(turn).magnitude()))
         if a.params["size"] != b.params["size"] or mine.params["insert_mm"] != right.params["insert_mm"]:
@@ -68,6 +69,7 @@ def compared(side: Any, meshes: Any, found: Any, pages: Any, alignment: str, ana
             b = planned(side, meshes, pages, params.model_copy(update=same)).parts[name]
         row[f"{name}_mm"] = float(np.linalg.norm(a.pose.origin_mm - b.pose.origin_mm))
         row[f"{name}_overhang_mm"] = a.metrics["overhang_mm"]
+        row[f"{name}_sways_mm"] = _deciding(a) - _deciding(b)
     m = mine.metrics
     row |= {
         key: m[key] for key in ("gap_difference_mm", "imbalance_extension_mm", "imbalance_flexion_mm", "hka_after_deg")
@@ -76,6 +78,12 @@ def compared(side: Any, meshes: Any, found: Any, pages: Any, alignment: str, ana
             "coverage_pct": mine.parts["tibial"].metrics["coverage_pct"],
             "proud_mm": mine.parts["femoral"].metrics["flange_proud_mm"]}  # fmt: skip
     return row
+
+
+def _deciding(fit: Any) -> float:
+    """What the size hangs on: depth between flange and front cortex, or the tray's overhang."""
+    m = fit.metrics
+    return float(m["flange_proud_mm"] - m["shift_mm"] if "shift_mm" in m else m["overhang_mm"])
 
 
 def _width(fit: Any) -> str:
@@ -154,6 +162,40 @@ class Knees:
 
     def track_coverage_least_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
         return float(self._all(found, name, "coverage_pct").min())
+
+    def _odds(self, found: dict[str, list[dict[str, Any]]], name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The odds told of every component, 0 to 1, and whether its size (depth, width) was the right one."""
+        rows_ = [(row[f"{part}_told"], row[f"{part}_off"] == 0.0) for row in self._good(found, name)
+                 for part in ("femoral", "tibial")]  # fmt: skip
+        told, held = np.array(rows_, float).T
+        return told, held
+
+    def track_odds_told_mean_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return 100.0 * float(self._odds(found, name)[0].mean())
+
+    def track_odds_held_mean_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return 100.0 * float(self._odds(found, name)[1].mean())
+
+    def track_odds_under_90_told_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        told, _ = self._odds(found, name)
+        return 100.0 * float(told[told < 0.9].mean())
+
+    def track_odds_under_90_held_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        told, held = self._odds(found, name)
+        return 100.0 * float(held[told < 0.9].mean())
+
+    def track_odds_under_90_count(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float((self._odds(found, name)[0] < 0.9).sum())
+
+    def track_odds_brier(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        told, held = self._odds(found, name)
+        return float(((told - held) ** 2).mean())
+
+    def track_femoral_sway_mm(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(np.sqrt((self._all(found, name, "femoral_sways_mm") ** 2).mean()))
+
+    def track_tibial_sway_mm(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float(np.sqrt((self._all(found, name, "tibial_sways_mm") ** 2).mean()))
 
     def track_seconds_median(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
         return float(np.median(self._all(found, name, "seconds")))

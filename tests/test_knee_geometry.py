@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from implantforge.core import Anatomy, AnatomyError, Landmark, Mesh
+from implantforge.core import Anatomy, AnatomyError, Landmark, Mesh, Pose
 from implantforge.geom import meshing, shapes
 from implantforge.stages.knee import condyles, cover, distal, femoral, frames, sizes, tibial
 
@@ -125,11 +125,28 @@ def test_cuts_take_from_round_condyles_what_the_planes_say(femur: Mesh) -> None:
         below = got.distal_medial_mm + got.distal_lateral_mm
         assert got.posterior_medial_mm + got.posterior_lateral_mm == pytest.approx(below, abs=1e-9)
     assert femoral.native_valgus_deg(bone, frame.pose, "left") == pytest.approx(0.0, abs=0.1)
-    edges = bone.widths(frame.pose, np.array([[0.0, RADIUS], [0.0, 4.0]]))
+    edges = bone.lines(frame.pose, np.array([[0.0, RADIUS], [0.0, 4.0]])).edges
     half = np.sqrt(RADIUS**2 - (RADIUS - 4.0) ** 2)
     middle = frame.pose.origin_mm[0]
     assert edges[0] + middle == pytest.approx([-ASIDE - RADIUS, ASIDE + RADIUS], abs=0.1)
     assert edges[1] + middle == pytest.approx([-ASIDE - half, ASIDE + half], abs=0.15)
+
+
+def test_overhang_counts_along_a_steep_side_and_off_one_that_a_cut_grazes() -> None:
+    """A wall at x = 30 on the left and a slope of 3 deg on the right: the slope's edge runs 19 mm for 1 mm of height."""
+    lean = np.radians(3.0)
+    slope = shapes.half_space([-20.0, 0.0, 0.0], [-np.sin(lean), 0.0, np.cos(lean)])
+    bone = distal.Distal(
+        Pose(np.eye(3), np.zeros(3)), np.zeros((1, 3)), slope & shapes.half_space([30.0, 0, 0], [1.0, 0, 0])
+    )
+    for height in (-0.5, -0.52, -1.0):
+        lines = bone.lines(Pose(np.eye(3), np.zeros(3)), np.array([[0.0, height]]))
+        edge = -20.0 + height / np.tan(lean)
+        assert lines.edges[0] == pytest.approx([edge, 30.0], abs=0.05)
+        assert lines.over(np.array([31.5]), 1) == pytest.approx([1.5], abs=0.01)
+        assert lines.over(np.array([28.0]), 1) == pytest.approx([-2.0], abs=0.01)
+        assert lines.over(np.array([edge - 5.0]), -1) == pytest.approx([distal.GRAZING * 5.0 * np.sin(lean)], abs=0.01)
+        assert lines.over(np.array([edge + 2.0]), -1) == pytest.approx([-2.0], abs=0.05)
 
 
 def test_tibial_cut_is_exactly_as_deep_as_asked() -> None:

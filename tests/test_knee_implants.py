@@ -70,6 +70,15 @@ def test_gaps_match_and_the_stack_fills_them(planned: Fit) -> None:
         assert None in chances or sum(chances) == pytest.approx(100.0)
 
 
+def test_what_the_limit_leaves_one_release_evens() -> None:
+    """A knee bowed beyond the limit: both gaps slant alike, and the limit holds."""
+    side, meshes, truth = drawn_knees.draw(41)
+    m = knee_total.plan(drawn_knees.case(side, meshes, drawn_knees.pages(side, truth)), FUNCTIONAL).metrics
+    assert abs(m["hka_after_deg"] - 180.0) == pytest.approx(3.0)
+    assert abs(m["imbalance_extension_mm"]) > 1.0
+    assert m["imbalance_flexion_mm"] == pytest.approx(m["imbalance_extension_mm"], abs=0.05)
+
+
 def test_mechanical_is_square_and_kinematic_resurfaces(left: Case) -> None:
     square = knee_total.plan(left, knee_total.TotalParams())
     axes, thigh = left.anatomy["femur_left"], square.parts["femoral"]

@@ -12,7 +12,7 @@ from implantforge.core import Array, Check, Design, Fit, FitError, Lattice, Mesh
 from implantforge.geom import shapes
 from implantforge.geom.inside import inside
 from implantforge.implants import Case, Implant, Params, choice, count, deg, mm
-from implantforge.stages.knee import condyles, distal, femoral, frames, sizes
+from implantforge.stages.knee import box, condyles, distal, femoral, frames, sizes
 from implantforge.stages.phantoms import knee
 from implantforge.stages.socket import hu_at
 
@@ -227,9 +227,11 @@ def thinnest_mm(size: sizes.Femoral, s: condyles.Shape, sign: float) -> float:
     return float((-s.joint(points)).min())
 
 
-def outside_mm3(bone: Mesh, made: Design, pose: Pose, s: condyles.Shape, step_mm: float = 0.6) -> tuple[float, float]:
-    """Metal in bone that is not cut, and metal of the lugs beyond the bone's surface, mm3 on a lattice of points. A box
-    stands in the open notch: it is not counted."""
+def outside_mm3(
+    bone: Mesh, made: Design, pose: Pose, s: condyles.Shape, beside: box.Beside | None = None, step_mm: float = 0.6
+) -> tuple[float, float]:
+    """Metal in bone that is not cut, and metal of lugs and box beyond the bone's surface, mm3 on a lattice of points.
+    beside: of a box, which may stand in the open notch with bone on both sides of it."""
     low, high = made.envelope.bounds
     axes = [np.arange(a + step_mm / 2, b, step_mm) for a, b in zip(low, high)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -238,8 +240,8 @@ def outside_mm3(bone: Mesh, made: Design, pose: Pose, s: condyles.Shape, step_mm
     assert made.bone_cut is not None
     within = inside(bone, pose.apply(points))
     uncut = within & (made.bone_cut(points) > 0.02)
-    if s.housing is not None:
-        within = within | (s.housing(points) < 0.05)
+    if s.housing is not None and beside is not None:
+        within |= (s.housing(points) < 0.05) & beside.flanked(points)
     return float(uncut.sum()) * step_mm**3, float((~within).sum()) * step_mm**3
 
 
@@ -247,10 +249,12 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: FemoralParams
     """Fit and geometry of this component against the limits in use."""
     m, sign = fit.metrics, frames.handed(case.side)
     size, s = _shape(fit, params)
-    uncut, beyond = outside_mm3(case.bones[f"femur_{case.side}"], made, fit.pose, s)
+    bone = case.bones[f"femur_{case.side}"]
+    beside = None if s.housing is None else box.beside(bone, fit.pose, size, s)
+    uncut, beyond = outside_mm3(bone, made, fit.pose, s, beside)
     rows = [
         check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cuts"),
-        check("fixation_outside_bone_mm3", beyond, "mm3", "<=", 0.0, "lugs within the outer cortex"),
+        check("fixation_outside_bone_mm3", beyond, "mm3", "<=", 0.0, "lugs and box within the outer cortex or the notch"),
         check("overhang_mm", m["overhang_mm"], "mm", "<=", femoral.OVERHANG_MOST_MM,
               "femoral overhang <= 3 mm (Mahoney 2010)"),
         check("overhang_target_mm", m["overhang_mm"], "mm", "<=", femoral.OVERHANG_MM,
@@ -274,6 +278,11 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: FemoralParams
         off = abs(m["external_to_epicondyles_deg"])
         rows.append(check("epicondylar_deviation_deg", off, "deg", "<=", 3.0, "landmarks disagree by > 3 deg: flag",
                           severity="flag"))  # fmt: skip
+    if beside is not None:
+        for name, left in zip(("medial", "lateral"), femoral.by_side(beside.least_mm, case.side)):
+            rows.append(check(f"box_bone_{name}_mm", left, "mm", ">=", box.BESIDE_MM,
+                              "[P] condyle left beside the box >= 12 mm, half of what drawn knees keep; narrow ones break "
+                              "there (Lombardi 1995): choose CR or a narrower component"))  # fmt: skip
     return tuple(rows)
 
 

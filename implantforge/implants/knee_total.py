@@ -89,7 +89,8 @@ def _aligned(case: Case, params: TotalParams) -> TotalParams:
 
 def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float) -> tuple[float, float, float]:
     """Valgus of both cuts, shared evenly within most, and outward turn, at which both gaps are as wide medially as
-    laterally: what one cut gives the other takes."""
+    laterally: what one cut gives the other takes. Where the limit leaves a slant, flexion is turned to the same one, so
+    that one release evens both gaps."""
     femur, tibia = case.anatomy[f"femur_{case.side}"], case.anatomy[f"tibia_{case.side}"]
     top = frames.femur(case.bones[femur.bone], femur, thigh.shaft_valgus_deg)
     low = frames.tibia(case.bones[tibia.bone], tibia, frames.akagi(tibia))
@@ -105,7 +106,8 @@ def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float)
         levels = femoral.levels(bone, axes, case.side, asked)
         _, medial, lateral = tibial.cut(tibia, low, slope, shares[1], shin.resection_mm)
         off = levels.distal_medial_mm - levels.distal_lateral_mm + medial - lateral
-        behind = levels.posterior_medial_mm - levels.posterior_lateral_mm + medial - lateral
+        behind = levels.posterior_medial_mm - levels.posterior_lateral_mm
+        behind -= levels.distal_medial_mm - levels.distal_lateral_mm
         valgus = float(np.clip(valgus + np.degrees(off / CONDYLES_APART_MM), -most, most))
         turn = float(np.clip(turn - np.degrees(behind / CONDYLES_APART_MM), *TURN_DEG))
     return shares[0], shares[1], turn

@@ -18,6 +18,8 @@ GROOVE_DEG = (8.0, 65.0)
 FLANGE_GROOVE = 0.6
 LUG_LENGTH_MM, RIM_MM, SKIN_MM = 12.0, 1.5, 2.0
 BOX_ROOF_DEG, BOX_WALL_MM, CAM_MM = 7.0, 3.0, 4.5
+BOX_MOST_MM = 22.0
+"""Widest box that bone is given up for (vendors' catalogues: 16-22 mm)."""
 
 
 class Shape(NamedTuple):
@@ -53,6 +55,12 @@ def notch_mm(size: Femoral) -> tuple[float, float]:
     """Half-width of the notch and where (y) its round end stands."""
     half = 0.125 * size.ml_mm
     return half, 0.04 * size.ap_mm + half
+
+
+def box_mm(size: Femoral) -> tuple[float, float]:
+    """Half the width of a box within its walls, and over them."""
+    wide = min(notch_mm(size)[0] + BOX_WALL_MM, BOX_MOST_MM / 2)
+    return wide - BOX_WALL_MM, wide
 
 
 @lru_cache(maxsize=4)
@@ -123,7 +131,7 @@ def shape(size: Femoral, sign: float, stabilised: bool, lug_mm: float) -> Shape:
         return Shape(skin, kept(size), pegs[0] | pegs[1], open_, None, None, None)
     roof = FEMORAL_MM + 0.16 * size.ap_mm
     lean = np.radians(BOX_ROOF_DEG)
-    front, wide = at - half, half + BOX_WALL_MM
+    front, (inner, wide) = at - half, box_mm(size)
     behind = size.cuts["posterior"][0][0]
 
     def hull(x: float, y: float, rise: float) -> Field:
@@ -134,4 +142,4 @@ def shape(size: Femoral, sign: float, stabilised: bool, lug_mm: float) -> Shape:
     housing = hull(wide, front - BOX_WALL_MM, BOX_WALL_MM) & shapes.half_space([0.0, 0.0, FEMORAL_MM - 3.0], -up)
     bar = [behind - CAM_MM + 1.0, roof - 1.0]
     cam = shapes.cylinder([-wide, *bar], [wide, *bar], CAM_MM)
-    return Shape(skin, kept(size), pegs[0] | pegs[1], open_, housing, hull(half, front, 0.0), cam)
+    return Shape(skin, kept(size), pegs[0] | pegs[1], open_, housing, hull(inner, front, 0.0), cam)

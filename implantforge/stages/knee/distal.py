@@ -10,10 +10,31 @@ import numpy as np
 from implantforge.core import Array, Field, Mesh, Pose
 from implantforge.geom import shapes
 
-FIELD_MM, BAND_MM, REACH_MM = 1.0, 2.5, 120.0
+FIELD_MM, BAND_MM, REACH_MM, ASIDE_MM = 1.0, 4.0, 120.0, 56.0
+GRAZING = 1.25
+"""The side of a bone counts as steep within 37 deg (1 / cos) of square to the line across it."""
 CONDYLE_MM = (8.0, 48.0)
 """How far aside of the middle a condyle lies."""
 STEP_MM = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Lines across a bone: edges (n,2), lowest and highest x of the bone (nan without any); value (n,m) distance to the
+    bone at x = -ASIDE_MM + STEP_MM i, negative inside, a lower bound of it beyond BAND_MM."""
+
+    edges: Array
+    value: Array
+
+    def over(self, x: Array, side: int) -> Array:
+        """How far metal that ends at x (n,) on side -1 (toward -x) or 1 hangs over, negative: stays short, mm. Along the
+        line where the bone's side is steep; where the line grazes the bone, GRAZING times what lies under the edge."""
+        along = (x - self.edges[:, 1]) if side > 0 else (self.edges[:, 0] - x)
+        along = np.where(np.isnan(along), 2.0 * ASIDE_MM, along)
+        at = np.clip((x + ASIDE_MM) / STEP_MM, 0, self.value.shape[1] - 1.001)
+        i, row = at.astype(int), np.arange(len(x))
+        off = self.value[row, i] + (at - i) * (self.value[row, i + 1] - self.value[row, i])
+        return np.asarray(np.where(along > 0, np.minimum(along, GRAZING * np.maximum(off, 0.0)), along))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +76,18 @@ class Distal:
         first = [_crossing(y, row) for row in value if (row < 0).any()]
         return float(min(first)) if first else float("nan")
 
-    def widths(self, pose: Pose, stations: Array) -> Array:
-        """(n,2) lowest and highest x of the bone on lines through stations (n,2: y, z) of a frame; nan where it has none."""
-        x = np.arange(-56.0, 56.0 + STEP_MM / 2, STEP_MM)
+    def lines(self, pose: Pose, stations: Array) -> Lines:
+        """The bone on lines along x through stations (n,2: y, z) of a frame."""
+        x = np.arange(-ASIDE_MM, ASIDE_MM + STEP_MM / 2, STEP_MM)
         points = np.empty((len(stations), len(x), 3))
         points[..., 0] = x
         points[..., 1:] = stations[:, None]
         value = self.inside(pose, points.reshape(-1, 3)).reshape(len(stations), len(x))
-        out = np.full((len(stations), 2), np.nan)
+        edges = np.full((len(stations), 2), np.nan)
         for row, line in enumerate(value):
             if (line < 0).any():
-                out[row] = _crossing(x, line), -_crossing(-x[::-1], line[::-1])
-        return out
+                edges[row] = _crossing(x, line), -_crossing(-x[::-1], line[::-1])
+        return Lines(edges, value)
 
 
 def _condyle(local: Array, sign: float, below: float) -> Array:

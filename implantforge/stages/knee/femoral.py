@@ -16,6 +16,8 @@ from implantforge.stages.knee.sizes import FEMORAL_MM, Femoral
 NOTCH_LEAST_MM = 0.0
 """The flange's back never lies under the front cortex."""
 OVERHANG_MM, OVERHANG_MOST_MM = 1.0, 3.0
+REACH_MM = 12.0
+"""How far from the middle of the condyles a component is looked for sideways."""
 TIP_MM = 5.0
 """The hind tips round off: no bone is expected that near their ends."""
 
@@ -147,18 +149,25 @@ def stations(size: Femoral, step_mm: float = 2.0) -> Array:
 def across(bone: Distal, pose: Pose, size: Femoral, sign: float) -> tuple[float, float, float, tuple[float, float]]:
     """The sideways place at which least hangs over, the largest overhang there, the mean underhang, and where (y, z)."""
     places = stations(size)
-    edge = bone.widths(pose, places)
+    lines = bone.lines(pose, places)
     half, middle = size.half_width(places[:, 0], places[:, 1]), sign * size.middle(places[:, 0])
-    # a sliver of bone beside a flange or a tip is no edge to hang over
-    kept = (edge[:, 1] - edge[:, 0]) > 0.75 * 2.0 * half
-    if not kept.any():
+
+    def over(x: float) -> tuple[Array, Array]:
+        return lines.over(x + middle - half, -1), lines.over(x + middle + half, 1)
+
+    if np.isnan(lines.edges).all():
         return 0.0, float("inf"), 0.0, (0.0, 0.0)
-    low, high = edge[kept, 0] - (middle - half)[kept], edge[kept, 1] - (middle + half)[kept]
-    x = float((high.min() + low.max()) / 2)
-    over = np.maximum(x - high, low - x)
-    worst = places[kept][int(over.argmax())]
-    under = np.concatenate([high - x, x - low]).clip(0).mean()
-    return x, float(over.max()), float(under), (float(worst[0]), float(worst[1]))
+    # further right, less hangs over on the left: halved until both sides are as bad
+    low, high = -REACH_MM, REACH_MM
+    for _ in range(24):
+        x = (low + high) / 2
+        left, right = over(x)
+        low, high = (low, x) if right.max() > left.max() else (x, high)
+    x = (low + high) / 2
+    left, right = over(x)
+    worst = places[int(np.maximum(left, right).argmax())]
+    under = np.concatenate([-left, -right]).clip(0).mean()
+    return x, float(max(left.max(), right.max())), float(under), (float(worst[0]), float(worst[1]))
 
 
 def cut_rows(size: Femoral, pose: Pose, planes: Levels) -> list[dict[str, Any]]:
