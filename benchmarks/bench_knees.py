@@ -163,6 +163,9 @@ class Knees:
     def track_coverage_least_pct(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
         return float(self._all(found, name, "coverage_pct").min())
 
+    def track_coverage_under_85_count(self, found: dict[str, list[dict[str, Any]]], name: str) -> float:
+        return float((self._all(found, name, "coverage_pct") < 85.0).sum())
+
     def _odds(self, found: dict[str, list[dict[str, Any]]], name: str) -> tuple[np.ndarray, np.ndarray]:
         """The odds told of every component, 0 to 1, and whether its size (depth, width) was the right one."""
         rows_ = [(row[f"{part}_told"], row[f"{part}_off"] == 0.0) for row in self._good(found, name)

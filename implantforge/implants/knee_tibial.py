@@ -22,8 +22,9 @@ KEEL_LENGTHS_MM = (45.0, 40.0, 35.0, 30.0, 25.0)
 """Tried from the longest: 25-50 mm."""
 CLEAR_MM = 2.0
 """Bone left between a keel and the outer surface."""
-SURFACE_SIGMA_MM = 0.35
-"""Of the overhang of a tray laid on a cut face: two borders of one bone, and its turn."""
+OVERHANG_SIGMA_MM = 0.12
+"""Of the overhang of a tray laid on a cut face: borders from CT (0.10 mm at 95 %), cut and turn by landmarks (drawn knees:
+0.05 mm)."""
 
 
 class TibialParams(Params):
@@ -154,9 +155,9 @@ def _chances(found: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, flo
     """How likely this tray and its neighbours are: by how much the overhang of each lies off the limit."""
     by = {row["ml_mm"]: row["overhang_mm"] for row in found}
     above = [w for w in by if w > best["ml_mm"]]
-    larger = float(ndtr((tibial.OVERHANG_MM - by[min(above)]) / SURFACE_SIGMA_MM)) if above else 0.0
+    larger = float(ndtr((tibial.OVERHANG_MM - by[min(above)]) / OVERHANG_SIGMA_MM)) if above else 0.0
     below = any(w < best["ml_mm"] for w in by)
-    smaller = float(ndtr((best["overhang_mm"] - tibial.OVERHANG_MM) / SURFACE_SIGMA_MM)) if below else 0.0
+    smaller = float(ndtr((best["overhang_mm"] - tibial.OVERHANG_MM) / OVERHANG_SIGMA_MM)) if below else 0.0
     return {"size_smaller_probability_pct": 100 * smaller, "size_larger_probability_pct": 100 * larger,
             "size_probability_pct": 100 * (1 - smaller - larger)}  # fmt: skip
 

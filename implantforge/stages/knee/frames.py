@@ -14,9 +14,9 @@ from implantforge.geom.sections import loop_around
 FEMUR_SHAFT_MM, TIBIA_SHAFT_MM = (62.0, 170.0), (45.0, 170.0)
 """Heights off the joint between which a shaft axis is read, as far as the bone goes."""
 LEAST_SHAFT_MM = 35.0
-FEMUR_BOW_DEG, FEMUR_SIGMA_DEG = 1.5, 2.9
+FEMUR_BOW_DEG, FEMUR_SIGMA_DEG, BOW_SIGMA_DEG = 1.5, 2.9, 1.7
 """What shows of a femur above a knee leans this much forward of the line to the head, and how much knees differ (24 drawn
-from the shape model: 5.7 +- 2.4 outward, 1.5 +- 1.7 forward)."""
+from the shape model: 5.7 +- 2.4 outward, 1.5 +- 1.7 forward); of that, what tilts forward."""
 TIBIA_LEAN_DEG, TIBIA_BOW_DEG, TIBIA_SIGMA_DEG = 1.8, 2.0, 1.5
 """The same of a tibia against the line from the ankle: outward, forward (1.8 +- 0.8, 2.0 +- 1.3)."""
 
