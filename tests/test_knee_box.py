@@ -30,7 +30,7 @@ def test_boxes_are_as_wide_as_catalogues_say(ap: float) -> None:
     s = condyles.shape(sizes.femoral(ap), 1.0, True, 7.0)
     assert s.housing is not None
     assert s.hollow is not None
-    _, at = condyles.notch_mm(sizes.femoral(ap))
+    _, at = sizes.notch_mm(sizes.femoral(ap))
     row = np.array([[x, at + 2.0, 16.0] for x in (inner - 0.1, inner + 0.1, wide - 0.1, wide + 0.1)])
     assert (s.hollow(row) < 0).tolist() == [True, False, False, False]
     assert (s.housing(row) < 0).tolist() == [True, True, True, False]

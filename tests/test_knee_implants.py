@@ -80,7 +80,7 @@ def test_what_the_limit_leaves_one_release_evens() -> None:
 
 
 def test_mechanical_is_square_and_kinematic_resurfaces(left: Case) -> None:
-    square = knee_total.plan(left, knee_total.TotalParams())
+    square = knee_total.plan(left, knee_total.TotalParams(alignment="mechanical"))
     axes, thigh = left.anatomy["femur_left"], square.parts["femoral"]
     up = axes.at("head_center") - axes.at("intercondylar_notch")
     distal = next(row for row in thigh.params["cuts"] if row["name"] == "femur distal")

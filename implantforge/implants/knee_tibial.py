@@ -17,7 +17,7 @@ from implantforge.stages.socket import hu_at
 
 RIM_WIDTH_MM, RIM_HEIGHT_MM = 2.5, 3.5
 """Of the wall that locks the insert."""
-STEM_MM, PEG_MM, PEG_LENGTH_MM, WING_MM = 13.0, 9.0, 14.0, 3.5
+STEM_MM, TIP_MM, PEG_MM, PEG_LENGTH_MM, WING_MM = 13.0, 8.0, 9.0, 14.0, 3.5
 KEEL_LENGTHS_MM = (45.0, 40.0, 35.0, 30.0, 25.0)
 """Tried from the longest: 25-50 mm."""
 CLEAR_MM = 2.0
@@ -185,22 +185,29 @@ def outline_field(ml_mm: float, handed: float) -> Field:
     return shapes.from_samples(grid, values)
 
 
+def shafts(ml_mm: float, length: float, params: TibialParams) -> list[tuple[Array, Array, float, float]]:
+    """Stem or pegs as (top, tip, radius at the top, radius at the tip): balls of those radii about both points, and all
+    between them, cut off level at the top, which lies inside the plate."""
+    top, ap = params.coat_mm + 1.0, sizes.tray_depth(ml_mm)
+    if params.fixation == "pegs":
+        places = [(x * ml_mm, y * ap) for x in (-0.27, 0.27) for y in (-0.16, 0.18)]
+        return [(np.array([x, y, top]), np.array([x, y, -PEG_LENGTH_MM + PEG_MM / 2]), PEG_MM / 2, PEG_MM / 2)
+                for x, y in places]  # fmt: skip
+    at = np.array([0.0, -0.04 * ap, 0.0])
+    return [(at + [0.0, 0.0, top], at - [0.0, 0.0, length - TIP_MM / 2], STEM_MM / 2, TIP_MM / 2)]
+
+
 def _fixation(ml_mm: float, length: float, handed: float, params: TibialParams) -> Field:
     """Keel, stem or pegs under the plate, from inside it downward."""
     top, down = params.coat_mm + 1.0, np.array([0.0, 0.0, -1.0])
-    ap = sizes.tray_depth(ml_mm)
+    stem: Field | None = None
+    for head, tip, wide, thin in shafts(ml_mm, length, params):
+        one = shapes.round_cone(head, tip, wide, thin) & shapes.half_space([0.0, 0.0, top], [0.0, 0.0, 1.0])
+        stem = one if stem is None else stem | one
+    assert stem is not None
     if params.fixation == "pegs":
-        out: Field | None = None
-        for x in (-0.27 * ml_mm, 0.27 * ml_mm):
-            for y in (-0.16 * ap, 0.18 * ap):
-                at = np.array([x, y, top])
-                peg = shapes.capsule(at, np.array([x, y, -PEG_LENGTH_MM + PEG_MM / 2]), PEG_MM / 2)
-                out = peg if out is None else out | peg
-        assert out is not None
-        return out & shapes.half_space([0.0, 0.0, top], [0.0, 0.0, 1.0])
-    at = np.array([0.0, -0.04 * ap, 0.0])
-    stem = shapes.round_cone(at + [0.0, 0.0, top - STEM_MM / 2], at + (length - 4.0) * down, STEM_MM / 2, 4.0)
-    stem &= shapes.half_space([0.0, 0.0, top], [0.0, 0.0, 1.0])
+        return stem
+    at = np.array([0.0, -0.04 * sizes.tray_depth(ml_mm), 0.0])
     if params.fixation == "stem":
         return stem
     span, deep = 0.66 * ml_mm / 2, 0.45 * length
@@ -257,7 +264,15 @@ def _machined(fit: Fit, ml: float, sign: float, params: TibialParams) -> tuple[d
     def ring(height: float) -> list[list[float]]:
         return pose.apply(np.column_stack([outline[::6], np.full(len(outline[::6]), height)])).round(4).tolist()
 
-    foot = np.array([0.0, -0.04 * sizes.tray_depth(ml), 0.0])
+    length = float(fit.params["keel_length_mm"])
+    named = {"pegs": "peg axis"}.get(params.fixation, "keel axis")
+    rods = [
+        {"name": f"{named} {number}" if params.fixation == "pegs" else named, "kind": "datum axis", "frame": frame,
+         "at_mm": pose.apply(head * [1.0, 1.0, 0.0]).tolist(), "axis": (-up).tolist(), "length_mm": length,
+         "top_mm": pose.apply(head).tolist(), "top_diameter_mm": 2 * wide, "tip_mm": pose.apply(tip).tolist(),
+         "tip_diameter_mm": 2 * thin, "stock_mm": 0.0, "stock_mm3": 0.0}
+        for number, (head, tip, wide, thin) in enumerate(shafts(ml, length, params), 1)
+    ]  # fmt: skip
     return (
         {"name": "tray plane", "kind": "plane", "frame": frame, "at_mm": pose.apply(floor * np.eye(3)[2]).tolist(),
          "axis": up.tolist(), "stock_mm": params.rim_stock_mm, "stock_mm3": area * params.rim_stock_mm},
@@ -267,8 +282,7 @@ def _machined(fit: Fit, ml: float, sign: float, params: TibialParams) -> tuple[d
          "height_mm": RIM_HEIGHT_MM, "axis": up.tolist(), "stock_mm": params.rim_stock_mm,
          "stock_mm3": long * params.rim_stock_mm * (RIM_HEIGHT_MM + RIM_WIDTH_MM),
          "note": "inner face and top carry stock; the undercut that holds the insert is milled"},
-        {"name": "keel axis", "kind": "datum axis", "frame": frame, "at_mm": pose.apply(foot).tolist(),
-         "axis": (-up).tolist(), "length_mm": fit.params["keel_length_mm"], "diameter_mm": STEM_MM, "stock_mm3": 0.0},
+        *rods,
         *({**row, "stock_mm3": 0.0} for row in fit.params["cuts"]),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from implantforge.core import GeometryError, Mesh
 from implantforge.pipeline.runfolder import RunFolder
 
 __all__ = ["thumbnail", "write"]
+
+ON_FACE = 0.8 / 3
+"""A gap map reaches three steps; on cut faces, less than one."""
 
 
 def write(run: Path, manifest: dict[str, Any] | None = None) -> Path:
@@ -51,7 +55,7 @@ def thumbnail(mesh: Mesh, size: int = 384) -> bytes:
 
 def _content(run: RunFolder) -> dict[str, Any]:
     """Everything the page prints, by name."""
-    from implantforge.report import tables, words
+    from implantforge.report import cuts, tables, words
 
     side = str(run.manifest.get("side") or run.fit.get("side") or "")
     implant = str(run.manifest.get("implant") or run.fit.get("implant") or "implant")
@@ -67,6 +71,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "summary": tables.summary(run),
         "reason": str(run.fit.get("reason") or ""),
         "pictures": pictures,
+        "cuts": cuts.table(run.fit),
         "checks": rows,
         "alt_heads": heads,
         "alternatives": alternatives,
@@ -108,10 +113,17 @@ def _porous(run: RunFolder) -> list[dict[str, Any]]:
 
 def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
     """Lists of pictures by section; an empty list where the pieces are missing, the reason under 'why'."""
-    from implantforge.report import charts, pictures, slices, tables
+    from implantforge.report import charts, cuts, pictures, slices, tables
 
     part, bones, gaps = run.part, run.bones, run.gaps
+    frame = cuts.axes(run.fit) if cuts.planned(run.fit) else None
+    rotation, views = None if frame is None else frame[0], None
+    if rotation is not None:
+        views = (lambda by: (by["front"], by["outer"]))(cuts.views(rotation, side))
+        # samples stand on flat faces: what lies deeper under one is not its gap
+        gaps = replace(gaps, reach_mm=ON_FACE * gaps.reach_mm) if gaps is not None else None
     out: dict[str, Any] = {
+        "cuts": [],
         "in_bone": [],
         "alone": [],
         "heat": [],
@@ -130,12 +142,12 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
         if part is not None:
             px_mm = float(np.ptp(part.vertices, axis=0).max()) / 620
             light = pictures.for_pictures(part, px_mm)
-            out["in_bone"] = pictures.in_bone(light, bones, side) if bones else []
-            out["alone"] = pictures.alone(light, side)
+            out["in_bone"] = pictures.in_bone(light, bones, side, views) if bones else []
+            out["alone"] = pictures.alone(light, side, views)
             close = pictures.close_up(part, side)
             out["alone"] += [close] if close else []
             if gaps is not None:
-                out["heat"] = [pictures.heat_map(light, gaps, side, tables.gap_limit(run))]
+                out["heat"] = [pictures.heat_map(light, gaps, side, tables.gap_limit(run), rotation)]
         elif bones:
             out["in_bone"] = pictures.bones_only(bones, None, side)
         if run.uncertain:
@@ -151,6 +163,7 @@ def _pictures(run: RunFolder, side: str | None) -> dict[str, Any]:
         levels = slices.levels(part)
         out["planes"] = slices.planes(ct, part, light, bones, levels)
         out["axial"] = slices.axial(ct, part, bones, levels)
+        out["cuts"] = cuts.pictures(run.fit, ct, part, bones, side)
     elif ct is None:
         why["ct"] = run.missing.get("ct.nrrd", "ct.nrrd is not in this run")
     return out

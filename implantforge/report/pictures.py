@@ -71,11 +71,15 @@ def finish(image: NDArray[np.uint8], eye: Camera, title: str, title_uk: str, not
     return Picture(canvas.png(picture), picture.size, title, title_uk, note)
 
 
-def in_bone(part: Mesh, bones: Mapping[str, Mesh], side: str | None) -> list[Picture]:
+Views = tuple[tuple[Array, Array], tuple[Array, Array]]
+"""(look, up) from the front and from the outer side, where the patient's own will not do."""
+
+
+def in_bone(part: Mesh, bones: Mapping[str, Mesh], side: str | None, views: Views | None = None) -> list[Picture]:
     """The implant inside see-through bone from the front and from the outer side."""
     host = _host(part, bones)
     lateral = side if side in ("left", "right") else "left"
-    named = (("anterior", "From the front", "Спереду"), (lateral, f"From the {lateral}", f"Збоку, {_SIDE_UK[lateral]}"))
+    named = _named(views, lateral, "From the front", "Спереду", f"From the {lateral}", f"Збоку, {_SIDE_UK[lateral]}")
     lo, hi = part.bounds + np.array([[-28.0], [28.0]])
     seen = [m.vertices[((m.vertices > lo) & (m.vertices < hi)).all(axis=1)] for m in bones.values()]
     around = np.concatenate([part.vertices, *seen])
@@ -86,6 +90,16 @@ def in_bone(part: Mesh, bones: Mapping[str, Mesh], side: str | None) -> list[Pic
         layers += [(m, BONE if n == host else BONE_2, 0.26 if n == host else 0.10, None) for n, m in bones.items()]
         out.append(finish(render(layers, eye, occlusion_mm=8), eye, title, title_uk))
     return out
+
+
+def _named(
+    views: Views | None, lateral: str, front: str, front_uk: str, outer: str, outer_uk: str
+) -> tuple[tuple[str | tuple[Array, Array], str, str], ...]:
+    """Both views with their titles; the component's own are said to be that."""
+    if views is None:
+        return ("anterior", front, front_uk), (lateral, outer, outer_uk)
+    own, own_uk = " (along the component's axes)", " (за осями компонента)"
+    return (views[0], front + own, front_uk + own_uk), (views[1], outer + own, outer_uk + own_uk)
 
 
 def bones_only(bones: Mapping[str, Mesh], part: Mesh | None, side: str | None) -> list[Picture]:
@@ -141,16 +155,15 @@ def _host(part: Mesh, bones: Mapping[str, Mesh]) -> str:
     return max(bones, key=lambda n: shared(bones[n]), default="")
 
 
-def alone(part: Mesh, side: str | None) -> list[Picture]:
+def alone(part: Mesh, side: str | None, views: Views | None = None) -> list[Picture]:
     """The implant from the front and the outer side, at one scale."""
     lateral = side if side in ("left", "right") else "left"
+    named = _named(views, lateral, "Implant, from the front", "Імплант спереду", f"Implant, from the {lateral}",
+                   f"Імплант збоку, {_SIDE_UK[lateral]}")  # fmt: skip
     height = 620
-    scale = max(camera([part], v, (height, 330)).mm_per_px for v in ("anterior", lateral))
+    scale = max(camera([part], view, (height, 330)).mm_per_px for view, _, _ in named)
     out = []
-    for view, title, title_uk in (
-        ("anterior", "Implant, from the front", "Імплант спереду"),
-        (lateral, f"Implant, from the {lateral}", f"Імплант збоку, {_SIDE_UK[lateral]}"),
-    ):
+    for view, title, title_uk in named:
         eye = camera([part], view, (height, 330), mm_per_px=scale)
         out.append(finish(render([(part, TITANIUM, 1.0, None)], eye, occlusion_mm=6), eye, title, title_uk))
     return out
@@ -185,11 +198,26 @@ def close_up(part: Mesh, side: str | None, width_mm: float = 11.0) -> Picture | 
     return finish(image, eye, "Porous coat, close", "Пористе покриття зблизька")
 
 
-def heat_map(part: Mesh, gaps: GapMap, side: str | None, limit_mm: float | None) -> Picture:
-    """The implant coloured by its gap to cortex, from four sides, with a bar in mm."""
+def heat_map(
+    part: Mesh, gaps: GapMap, side: str | None, limit_mm: float | None, rotation: Array | None = None
+) -> Picture:
+    """The implant coloured by its gap to cortex, from four sides, with a bar in mm; with the rotation of a component on cut
+    bone by its gap to that, seen from where its bone faces show."""
     outer = side if side in ("left", "right") else "left"
     inner = {"left": "right", "right": "left"}[outer]
-    views = [("anterior", "front"), ("posterior", "back"), (inner, f"from the {inner}"), (outer, f"from the {outer}")]
+    views: list[tuple[str | tuple[Array, Array], str]] = [
+        ("anterior", "front"), ("posterior", "back"), (inner, f"from the {inner}"), (outer, f"from the {outer}"),
+    ]  # fmt: skip
+    to, to_uk, rest = "cortex", "кортикальною кісткою", "neck and parts outside the bone"
+    if rotation is not None:
+        left, back, up = rotation.T
+        views = [
+            ((-up, -back), "from above"),
+            ((up, -back), "from below"),
+            ((-back, up), "back"),
+            ((back, up), "front"),
+        ]
+        to, to_uk, rest = "the cut bone", "розпиляною кісткою", "faces that no cut bone carries"
     size, paint = (560, 215), gap_paint(gaps)
     scale = max(camera([part], v, size, margin=0.09).mm_per_px for v, _ in views)
     images = []
@@ -207,13 +235,13 @@ def heat_map(part: Mesh, gaps: GapMap, side: str | None, limit_mm: float | None)
              (2.0, "≥ 2.0")]  # fmt: skip
     if limit_mm is not None and GAP_LO < limit_mm < GAP_HI:
         ticks = [t for t in ticks if abs(t[0] - limit_mm) > 0.2] + [(limit_mm, f"{limit_mm:g} limit")]
-    images.append(canvas.colour_bar(size[0], gap_table(), GAP_LO, GAP_HI, ticks, "mm to cortex"))
+    images.append(canvas.colour_bar(size[0], gap_table(), GAP_LO, GAP_HI, ticks, f"mm to {to.removeprefix('the ')}"))
     whole = canvas.beside(images)
     return Picture(
         canvas.png(whole),
         whole.size,
-        "Gap between implant and cortex",
-        "Зазор між імплантом і кортикальною кісткою",
+        f"Gap between implant and {to}",
+        f"Зазор між імплантом і {to_uk}",
         f"All four views at one scale; the implant is {part.bounds[1, 2] - part.bounds[0, 2]:.0f} mm high. "
-        "Grey: not measured (neck and parts outside the bone).",
+        f"Grey: not measured ({rest}).",
     )

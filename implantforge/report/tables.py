@@ -73,6 +73,8 @@ def summary(run: RunFolder) -> list[str]:
     size = m.get("size", _mapping(run.fit.get("params")).get("size"))
     if size is not None:
         out.append(f"Size {number(size)}." if not isinstance(size, str) else f"Size {size}.")
+    plan = _mapping(run.fit.get("params"))
+    out += [str(line) for line in plan.get("told") or ()]
     head = pick(m, r"head_cent(re|er)_(error|residual|shift).*mm$", r"head.*(error|residual|shift|distance).*mm$")
     if head:
         out.append(f"The centre of the head is restored to within {max(abs(head[1]), 0.1):.1f} mm.")
@@ -96,7 +98,7 @@ def summary(run: RunFolder) -> list[str]:
     ]
     told = [t.format(found[1]) for t, found in gap if found]
     if told:
-        out.append(f"Gap to cortex: {', '.join(told)}.")
+        out.append(f"Gap to {'the cut bone' if plan.get('cuts') else 'cortex'}: {', '.join(told)}.")
     contact = pick(m, r"contact_pct$")
     if contact:
         out.append(f"{contact[1]:.0f} % of the surface is counted as contact.")
@@ -251,7 +253,14 @@ def versions(run: RunFolder) -> list[tuple[str, str]]:
 def gap_limit(run: RunFolder) -> float | None:
     """The limit in mm of the check on gaps, when there is one."""
     for item in rows_of(run.manifest.get("checks")):
-        if "gap" in str(item.get("name")) and item.get("unit") == "mm" and isinstance(item.get("limit"), int | float):
+        name = str(item.get("name"))
+        # the gaps of a joint are none between implant and bone
+        if (
+            "gap" in name
+            and not re.search("difference|imbalance|stack", name)
+            and item.get("unit") == "mm"
+            and isinstance(item.get("limit"), int | float)
+        ):
             return float(item["limit"])
     return None
 

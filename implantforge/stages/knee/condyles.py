@@ -10,7 +10,7 @@ import numpy as np
 from implantforge.core import Array, Field, Grid, Pose
 from implantforge.geom import shapes
 from implantforge.stages.knee import cover
-from implantforge.stages.knee.sizes import FEMORAL_MM, Femoral, curve_points
+from implantforge.stages.knee.sizes import FEMORAL_MM, Femoral, curve_points, notch_mm
 
 STEP_MM, MARGIN_MM = 0.5, 4.0
 GROOVE_DEG = (8.0, 65.0)
@@ -49,12 +49,6 @@ def lug_places(size: Femoral) -> Array:
     """(2,3) where the lugs stand on the distal cut."""
     x = 0.27 * size.ml_mm
     return np.array([[-x, 0.0, FEMORAL_MM], [x, 0.0, FEMORAL_MM]])
-
-
-def notch_mm(size: Femoral) -> tuple[float, float]:
-    """Half-width of the notch and where (y) its round end stands."""
-    half = 0.125 * size.ml_mm
-    return half, 0.04 * size.ap_mm + half
 
 
 def box_mm(size: Femoral) -> tuple[float, float]:

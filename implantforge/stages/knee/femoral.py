@@ -11,7 +11,7 @@ from implantforge.core import Anatomy, Array, Pose
 from implantforge.stages.knee import frames, sizes
 from implantforge.stages.knee.distal import Distal
 from implantforge.stages.knee.frames import Frame
-from implantforge.stages.knee.sizes import FEMORAL_MM, Femoral
+from implantforge.stages.knee.sizes import FEMORAL_MM, Femoral, notch_mm
 
 NOTCH_LEAST_MM = 0.0
 """The flange's back never lies under the front cortex."""
@@ -196,4 +196,9 @@ def face_points(bone: Distal, pose: Pose, size: Femoral, sign: float, step_mm: f
         x = np.arange(-half + 2.0, half - 1.0, step_mm) + middle
         rows_.append(np.stack(np.broadcast_arrays(x, y, z), axis=1))
     points = np.concatenate(rows_)
+    # between the condyles is neither metal nor bone
+    half, at = notch_mm(size)
+    half += 1.0
+    open_ = (np.hypot(points[:, 0], points[:, 1] - at) < half) | ((np.abs(points[:, 0]) < half) & (points[:, 1] > at))
+    points = points[~open_]
     return points, bone.inside(pose, points)

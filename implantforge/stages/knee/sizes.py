@@ -121,6 +121,12 @@ def femoral(ap_mm: float, narrow: bool = False) -> Femoral:
                    float(back), float(front), float(tip), float(top), cuts)  # fmt: skip
 
 
+def notch_mm(size: Femoral) -> tuple[float, float]:
+    """Half-width of the notch and where (y) its round end stands."""
+    half = 0.125 * size.ml_mm
+    return half, 0.04 * size.ap_mm + half
+
+
 def curve_points(radii: tuple[float, float, float, float], top_mm: float, step_deg: float = 0.5) -> Array:
     """(n,2) the outer curve (y, z) from the posterior tip over the distal point to the flange's top."""
     distal, middle, posterior, anterior = radii
