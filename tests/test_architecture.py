@@ -28,6 +28,8 @@ ONLY_IN = {
     "pyvista": ("viewer", "report"),
     "vtk": ("viewer", "report"),
     "lib3mf": ("stages/export.py",),
+    "build123d": ("stages/cad/",),
+    "OCP": ("stages/cad/",),
     "click": ("cli/",),
     "rich": ("cli/",),
 }
@@ -150,7 +152,7 @@ def test_kernels_stand_alone():
 def test_heavy_libraries_are_imported_where_they_are_used():
     for path in FILES:
         top = {target.split(".")[0] for target in imports(path, top_only=True)}
-        lazy = {"pyvista", "vtk", "pydicom", "lib3mf", "matplotlib", "nibabel"}
+        lazy = {"pyvista", "vtk", "pydicom", "lib3mf", "matplotlib", "nibabel", "build123d", "OCP"}
         if short(path).startswith(("stages/dicom/", "stages/phantoms/", "viewer", "report")):
             lazy = {"pyvista", "vtk"}
         assert not top & lazy, f"{short(path)} imports {top & lazy} at its top"

@@ -29,6 +29,7 @@ VERBS = {
     "mesh": ("imaging", "one sub-voxel surface per bone of a CT"),
     "landmarks": ("measuring", "landmarks, frames and measures of bone meshes"),
     "lattice": ("filling", "fill any closed mesh, or its outer layer, with a lattice"),
+    "template": ("drawing", "a size of an implant, or a planned part, as a STEP solid"),
     "view": ("reading", "look at a run in 3D"),
     "sample": ("reading", "write a synthetic patient as DICOM with its truth"),
     "list": ("knowing", "implants, lattices, checks, machines, materials, recipes"),

@@ -205,11 +205,12 @@ def smooth_intersection(a: Field, b: Field, radius_mm: float) -> Field:
     return Field(evaluate, (a & b).bounds, max(a.lipschitz, b.lipschitz), form=form)
 
 
-def from_samples(grid: Grid, values: NDArray) -> Field:
+def from_samples(grid: Grid, values: NDArray, of: Form | None = None) -> Field:
     """Trilinear field of distances (i,j,k) sampled on the grid; beyond it, the border value plus the distance to the
     grid.
 
-    lipschitz is the steepest slope between neighbouring samples times sqrt(3) at most, never below 1.
+    lipschitz is the steepest slope between neighbouring samples times sqrt(3) at most, never below 1. `of` names what was
+    sampled, for those who draw it: `prism`, the points (n,2) of an outline that goes along z.
     """
     samples = np.ascontiguousarray(values, np.float32)
     if samples.shape != grid.shape or min(samples.shape) < 2:
@@ -228,7 +229,7 @@ def from_samples(grid: Grid, values: NDArray) -> Field:
     steep = min(float(np.linalg.norm(slopes)), max(1.0, 1.2 * max(slopes)))
     numbers = (*rotation.ravel().tolist(), *origin.tolist(), *spacing.tolist(), *map(float, samples.shape))
     bounds = np.array([corners.min(axis=0), corners.max(axis=0)])
-    form = Form("samples", numbers, samples=samples, slope=max(1.0, steep))
+    form = Form("samples", numbers, () if of is None else (of,), samples, max(1.0, steep))
     return Field(evaluate, bounds, max(1.0, steep), form=form)
 
 

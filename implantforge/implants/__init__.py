@@ -106,6 +106,8 @@ class Implant(_OnBones):
     plan(case, params) -> Fit; design(fit, params) -> Design; checks(case, fit, design, part_mesh, params) -> Checks;
     phantom(seed) -> a synthetic patient with the truth beside it; resolve(params) -> the parameters completed from files
     that they name (InputError when a file is not as it should be).
+    blank(side, params) -> Fit of the size that the parameters name, without a patient, for its drawing; spine(fit, params)
+    -> how a body with blends is seen as one skin in CAD (stages/cad). None where there is no such thing.
     """
 
     name: str
@@ -119,6 +121,8 @@ class Implant(_OnBones):
     phantom: Callable[..., Any]
     also: tuple[str, ...] = ()
     resolve: Callable[[Any], Any] = lambda params: params
+    blank: Callable[[Side, Any], Fit] | None = None
+    spine: Callable[[Fit, Any], Any] | None = None
 
     def members(self, params: Any) -> tuple[Member, ...]:
         """What is made: this one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -361,13 +363,9 @@ def _fins(outer: Field, r: Shell, params: CupParams) -> Field:
     deep = 0.25 * r.outer
     size = [params.fin_mm + 0.12 * r.outer, FIN_THICK_MM, deep]
     blade = shapes.box([r.outer + r.ring + params.fin_mm - size[0] / 2, 0.0, -1.0 - deep / 2], size)
-    out: Field | None = None
-    for turn in np.arange(FINS) * 2 * np.pi / FINS:
-        c, s = np.cos(turn), np.sin(turn)
-        one = blade.moved(Pose(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])))
-        out = one if out is None else out | one
-    assert out is not None
-    return out & outer.offset(params.fin_mm)
+    ways = [(np.cos(turn), np.sin(turn)) for turn in np.arange(FINS) * 2 * np.pi / FINS]
+    blades = [blade.moved(Pose(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]]))) for c, s in ways]
+    return reduce(or_, blades) & outer.offset(params.fin_mm)
 
 
 def _machined(r: Shell, handed: float, pose: Pose, params: CupParams) -> tuple[dict[str, Any], ...]:
@@ -497,4 +495,5 @@ IMPLANT = Implant(
     design=design,
     checks=checks,
     phantom=hip,
+    blank=lambda side, params: Fit("hip_cup", {"size": _sizes(params)[0], "side": side}, Pose(), {}),
 )

@@ -20,6 +20,7 @@ from implantforge.core import (
     Lattice,
     Mesh,
     Pose,
+    Side,
     check,
 )
 from implantforge.geom import shapes
@@ -27,6 +28,7 @@ from implantforge.implants import Case, Implant, Params, choice, count, deg, fla
 from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.canal import cavity
 from implantforge.stages.bearings import HEAD_ABOVE_BASE_MM, TAPER_ANGLE_DEG, TAPER_LENGTH_MM, TAPER_SMALL_MM
+from implantforge.stages.cad import Spine
 from implantforge.stages.phantoms import hip
 from implantforge.stages.socket import hu_at
 from implantforge.stages.stems import (
@@ -358,17 +360,39 @@ def below_complement(cut: Array) -> Field:
     return shapes.half_space(np.zeros(3), -cut)
 
 
+def _neck_line(fit: Fit) -> tuple[Array, Array, Array]:
+    """Where the neck starts on the stem's axis, where its taper starts, and its direction."""
+    p = fit.params
+    head, foot = np.array([p["offset_mm"], 0.0, p["head_height_mm"]]), np.array([0.0, 0.0, p["neck_foot_mm"]])
+    along = (head - foot) / np.linalg.norm(head - foot)
+    return foot, head - (HEAD_ABOVE_BASE_MM + p["head_extra_mm"]) * along, along
+
+
+def spine(fit: Fit, params: StemParams) -> Spine:
+    """The stem as CAD sees it: one skin up to a ring on the neck, 4 mm under the taper, the rest turned about the neck."""
+    foot, base, along = _neck_line(fit)
+    return Spine(-float(fit.params["length_mm"]), min(float(foot[2]), -10.0), base - 4.0 * along, along,
+                 params.neck_diameter_mm / 2.0)  # fmt: skip
+
+
+def blank(side: Side, params: StemParams) -> Fit:
+    """A size of the family without a patient: the middle one of its styles, the standard neck unless another is named."""
+    styles, size = FAMILIES[params.family].styles, params.size or sorted(SIZES)[len(SIZES) // 2]
+    style, (width, length) = styles[len(styles) // 2], SIZES[size]
+    offset, height, foot, _ = off_the_shelf("standard" if params.neck == "custom" else params.neck, size)
+    values = {"size": size, "width_mm": width, "length_mm": params.stem_length_mm or length * style.length_ratio,
+              **style._asdict(), "offset_mm": offset, "head_height_mm": height, "neck_foot_mm": foot, "head_extra_mm": 0.0,
+              "side": side}  # fmt: skip
+    return Fit("hip_stem", values, Pose(), {})
+
+
 def _neck_fields(fit: Fit, params: StemParams) -> tuple[Field, tuple[dict[str, Any], ...]]:
     """Neck with the 12/14 taper as printed (with stock), and the taper as it will be machined, as plain data."""
-    p = fit.params
-    head = np.array([p["offset_mm"], 0.0, p["head_height_mm"]])
-    foot = np.array([0.0, 0.0, p["neck_foot_mm"]])
-    along = (head - foot) / np.linalg.norm(head - foot)
+    foot, base, along = _neck_line(fit)
     small, stock = TAPER_SMALL_MM / 2.0, params.taper_stock_mm
-    above = HEAD_ABOVE_BASE_MM + p["head_extra_mm"]
     slope = np.tan(np.radians(TAPER_ANGLE_DEG / 2.0))
     large = small + TAPER_LENGTH_MM * slope
-    base, end = head - above * along, head + (TAPER_LENGTH_MM - above) * along
+    end = base + TAPER_LENGTH_MM * along
     extra = 1.5
     shaft = shapes.cylinder(foot, base, params.neck_diameter_mm / 2.0)
     taper = shapes.frustum(
@@ -434,4 +458,6 @@ IMPLANT = Implant(
     design=design,
     checks=checks,
     phantom=hip,
+    blank=blank,
+    spine=spine,
 )

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from implantforge.core import Array, Check, Design, Field, Fit, FitError, Grid, Lattice, Mesh, Pose, check
+from implantforge.core import Array, Check, Design, Field, Fit, FitError, Grid, Lattice, Mesh, Pose, Side, check
+from implantforge.core.field import Form
 from implantforge.geom import shapes
 from implantforge.geom.inside import inside
 from implantforge.implants import Case, Implant, Params, choice, deg, mm
@@ -178,11 +179,12 @@ def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any
 
 def outline_field(ml_mm: float, handed: float) -> Field:
     """Distance to a tray's outline in its plane, the same at every height of interest; negative inside."""
-    plate = cover.of_outline(sizes.tray(ml_mm, handed).outline)
+    outline = sizes.tray(ml_mm, handed).outline
+    plate = cover.of_outline(outline)
     values = np.repeat(plate.values[:, :, None], 3, axis=2)
     spacing = np.array([cover.STEP_MM, cover.STEP_MM, 80.0])
     grid = Grid(Pose(np.eye(3), np.array([*plate.low, -80.0])), spacing, values.shape)
-    return shapes.from_samples(grid, values)
+    return shapes.from_samples(grid, values, Form("prism", tuple(outline.ravel().tolist())))
 
 
 def shafts(ml_mm: float, length: float, params: TibialParams) -> list[tuple[Array, Array, float, float]]:
@@ -226,6 +228,14 @@ def _fixation(ml_mm: float, length: float, handed: float, params: TibialParams) 
         box = np.array([[-reach, -reach, -1.2 * deep], [reach, reach, top]]) + [at, at]
         stem = stem | Field(wing.evaluate, box, wing.lipschitz, wing.exact, wing.form)
     return stem
+
+
+def blank(side: Side, params: TibialParams) -> Fit:
+    """A size without a patient: the longest keel, no cut."""
+    ml = float(params.size or sizes.TRAY_ML_MM[len(sizes.TRAY_ML_MM) // 2])
+    long = PEG_LENGTH_MM if params.fixation == "pegs" else KEEL_LENGTHS_MM[0]
+    values: dict[str, Any] = {"size": int(ml), "ml_mm": ml, "side": side, "keel_length_mm": long, "cuts": []}
+    return Fit("knee_tibial", values, Pose(), {})
 
 
 def design(fit: Fit, params: TibialParams) -> Design:
@@ -346,4 +356,5 @@ IMPLANT = Implant(
     design=design,
     checks=checks,
     phantom=knee,
+    blank=blank,
 )
