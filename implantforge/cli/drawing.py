@@ -36,6 +36,5 @@ def template_(
     if as_json:
         put_json(page)
         return OK
-    click.echo(f"{drawn.implant} size {drawn.size} {drawn.side}: {drawn.faces} faces, {drawn.volume_mm3:.0f} mm3, "
-               f"{drawn.frame}: {drawn.path}")  # fmt: skip
+    click.echo(f"{drawn.implant} size {drawn.size} {drawn.side}: {drawn.faces} faces, {drawn.frame}: {drawn.path}")
     return OK

@@ -18,14 +18,13 @@ from implantforge.stages import cad
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One solid as written: its implant, size, side, frame in words, faces and volume, and the file."""
+    """One solid as written: its implant, size, side, frame in words, faces, and the file."""
 
     implant: str
     size: Any
     side: str
     frame: str
     faces: int
-    volume_mm3: float
     path: Path
 
 
@@ -77,4 +76,4 @@ def _drawn(implant: Implant, fit: Fit, params: Any, out: Path, side: str, frame:
         raise InputError(f"template: {implant.name} cannot be written as STEP: {error}") from error
     placed = cad.placed(shape, fit.pose)
     cad.write(out, placed)
-    return Drawn(implant.name, fit.params.get("size"), side, frame, len(placed.faces()), cad.volume_mm3(placed), out)
+    return Drawn(implant.name, fit.params.get("size"), side, frame, len(placed.faces()), out)

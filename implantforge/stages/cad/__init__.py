@@ -5,6 +5,6 @@ Needs the optional extra `cad` (build123d); everything else of the package works
 
 from __future__ import annotations
 
-from implantforge.stages.cad.stepfile import NoFace, Spine, library, placed, solid, volume_mm3, write
+from implantforge.stages.cad.stepfile import NoFace, Spine, library, placed, solid, write
 
-__all__ = ["NoFace", "Spine", "library", "placed", "solid", "volume_mm3", "write"]
+__all__ = ["NoFace", "Spine", "library", "placed", "solid", "write"]

@@ -44,20 +44,11 @@ def placed(shape: Any, pose: Pose) -> Any:
     return shape.moved(bd.Location(at))
 
 
-def volume_mm3(shape: Any) -> float:
-    """Volume of a solid, within 1e-6 of it: the plain integral is 1 % off on a face of many patches."""
-    from OCP.BRepGProp import BRepGProp
-    from OCP.GProp import GProp_GProps
-
-    sums = GProp_GProps()
-    BRepGProp.VolumeProperties_s(shape.wrapped, sums, 1e-6, True, False)
-    return float(sums.Mass())
-
-
 def write(path: Path, shape: Any) -> None:
     """Writes a solid as STEP AP214, mm; equal shapes give equal bytes."""
     bd = library()
     shape.label = path.stem
+    path.parent.mkdir(parents=True, exist_ok=True)
     bd.export_step(shape, str(path), timestamp=STAMP)
 
 
