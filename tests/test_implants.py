@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,9 +124,9 @@ HIP = sorted(
 """Knees have a patient of their own: test_knee_implants.py; a maker's own template has tests of its own."""
 
 
-def keeps_the_contract(implant: Any, case: Case, planned: Any = None) -> Any:
+def keeps_the_contract(implant: Any, case: Case, planned: Any = None, params: Any = None) -> Any:
     """Every part closed, manifold and whole; every check sourced, with a unit, and passed or a flag. The plan."""
-    params = implant.Params()
+    params = params or implant.Params()
     planned = planned or implant.plan(case, params)
     designs, rows = {}, []
     for member in implant.members(params):
@@ -188,34 +186,6 @@ def checks(case, fit, made, part, params):
 
 IMPLANT = Implant("peg", "a peg", "hip", ("femur_{side}",), PegParams, plan, design, checks, hip)
 """
-
-
-def test_a_new_implant_is_one_file(left: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "peg.py").write_text(TOY, "utf-8")
-    monkeypatch.setattr(implants, "__path__", [*implants.__path__, str(tmp_path)])
-    try:
-        assert "peg" in implants.registry()
-        fit = keeps_the_contract(implants.get("peg"), left)
-        assert fit.pose.origin_mm == pytest.approx(left.anatomy["femur_left"].at("head_center"))
-    finally:
-        sys.modules.pop("implantforge.implants.peg", None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["hip_cup", "hip_total"])
-def test_a_plan_moves_with_the_patient(name: str, patient: Any, left: Case) -> None:
-    """Everything carried rigidly, nothing measured again: each part lands where the move takes it."""
-    implant = implants.get(name)
-    case = whole_case(implant, patient, left)
-    turn = np.radians(20.0)
-    spin = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1.0]])
-    move = Pose(spin, np.array([31.0, -17.0, 250.0]))
-    here, there = (implant.plan(one, implant.Params()) for one in (case, carried(case, move)))
-    for member in implant.members(implant.Params()):
-        a, b = member.of(here), member.of(there)
-        assert a.params["size"] == b.params["size"]
-        assert b.pose.origin_mm == pytest.approx(move.apply(a.pose.origin_mm), abs=0.7)
-        assert b.pose.rotation[:, 2] == pytest.approx(spin @ a.pose.rotation[:, 2], abs=0.01)
 
 
 def carried(case: Case, move: Pose) -> Case:

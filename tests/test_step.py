@@ -54,8 +54,8 @@ def test_skin_of_a_stem_lies_on_its_surface_between_its_points_too(stem: tuple[F
     poles, around, along = skin.spline(rows)
     u, v = np.linspace(0.0, around[-1], 3 * skin.AROUND + 1), np.linspace(0.0, along[-1], 4 * len(rows))
     across = BSpline(along, np.swapaxes(poles, 0, 1), 3)(v)
-    at = BSpline(around, across, 3, axis=1)(u) if across.shape[1] == len(around) - 4 else across
-    assert np.abs(field(at.reshape(-1, 3))).max() < 0.015
+    at = np.swapaxes(BSpline(around, np.swapaxes(across, 0, 1), 3)(u), 0, 1)
+    assert np.abs(field(at.reshape(-1, 3))).max() < WITHIN_MM
     ring = at[-1] - spine.neck_mm
     assert np.linalg.norm(ring, axis=1) == pytest.approx(spine.ring_radius_mm, abs=1e-5)
     assert ring @ spine.axis == pytest.approx(0.0, abs=1e-6)
@@ -86,10 +86,15 @@ def solid_of(path: Path) -> Any:
     return found[0]
 
 
+def vertices(points: Array) -> list[Any]:
+    bd = pytest.importorskip("build123d")
+    return [bd.Vertex(*map(float, at)) for at in points]
+
+
 def triangles(solid: Any) -> Mesh:
     """Corners on the STEP's own faces; chords 0.01 mm at most on a radius of 30 mm."""
-    vertices, faces = solid.tessellate(0.002, 0.05)
-    return Mesh(np.array([tuple(at) for at in vertices]), np.array(faces))
+    corners, faces = solid.tessellate(0.002, 0.05)
+    return Mesh(np.array([tuple(at) for at in corners]), np.array(faces))
 
 
 def settled(field: Any, points: Array) -> Array:
@@ -113,19 +118,23 @@ def settled(field: Any, points: Array) -> Array:
     ],
 )
 def test_step_and_field_are_one_shape(name: str, settings: list[str], tmp_path: Path) -> None:
-    """Both ways: corners of the STEP's triangles lie on the field, and the meshed field lies on the STEP, within 0.02 mm;
-    the second allows the chords of the triangles 0.01 mm."""
+    """Both ways: corners of the STEP's triangles lie on the field, and the meshed field lies on the STEP, within 0.02 mm:
+    the 40 points that are farthest from the triangles, measured to the faces themselves."""
     pytest.importorskip("build123d", reason="the optional extra cad is not installed")
     out = tmp_path / "x.step"
     drawing.of_size(name, out, settings=settings)
     found = recipes.load(name, settings)
     field = found.implant.design(found.implant.blank("left", found.params), found.params).envelope  # type: ignore[union-attr,misc]
-    mesh = triangles(solid_of(out))
+    solid = solid_of(out)
+    mesh = triangles(solid)
     off = np.abs(field(mesh.vertices))
-    far = nearby.distance_within(settled(field, meshing.polygonise(field, 0.3).vertices), mesh, 0.5)
+    points = settled(field, meshing.polygonise(field, 0.3).vertices)
+    worst = points[np.argsort(-nearby.distance_within(points, mesh, 0.5))[:40]]
+    skin_ = solid.shells()[0]
+    far = np.array([skin_.distance_to(vertex) for vertex in vertices(worst)])
     print(f"{name} {settings}: STEP to field {off.max():.4f} mm, field to STEP {far.max():.4f} mm")
     assert off.max() < WITHIN_MM
-    assert far.max() < WITHIN_MM + 0.01
+    assert far.max() < WITHIN_MM
 
 
 def test_equal_templates_are_equal_bytes_and_a_right_cup_is_no_left_one(tmp_path: Path) -> None:

@@ -211,9 +211,9 @@ def flag(default: bool, doc: str, **note: str) -> Any:
     return _field(default, doc, "", note)
 
 
-def choice(default: Any, options: Sequence[Any], doc: str, **note: str) -> Any:
-    """One of the options; annotate the field with their common type."""
-    return _field(default, doc, "", note, choices=options)
+def choice(default: Any, options: Sequence[Any], doc: str, unit: str = "", **note: str) -> Any:
+    """One of the options, which may be sizes with a unit; annotate the field with their common type."""
+    return _field(default, doc, unit, note, choices=options)
 
 
 def text(default: str, doc: str, **note: str) -> Any:

@@ -66,7 +66,9 @@ class StemParams(Params):
     collar: bool = flag(False, "medial collar resting on the calcar")
     resection_above_trochanter_mm: float = mm(12.0, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar",
                                               tag="M", source="8-15 mm customary")  # fmt: skip
-    resection_angle_deg: float = deg(45.0, 30.0, 60.0, "neck cut to the plane across the shaft", tag="M")
+    resection_angle_deg: float = deg(
+        45.0, 30.0, 60.0, "neck cut to the plane across the shaft", tag="M", source="45 deg customary"
+    )
     endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
                                  source="endosteal boundary 500-700 HU")  # fmt: skip
     cortex_mm: float = mm(

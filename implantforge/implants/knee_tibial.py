@@ -41,7 +41,13 @@ class TibialParams(Params):
     valgus_deg: float | None = deg(None, -8.0, 8.0, "valgus against the long axis; by the alignment when absent")
     resection_mm: float = mm(9.0, 4.0, 16.0, "under the higher (less worn) plateau's middle, as CT shows it", tag="M",
                              source="8-10 mm")  # fmt: skip
-    fixation: str = choice("keel", ("keel", "stem", "pegs"), "stem with wings, stem alone, or four pegs", tag="M")
+    fixation: str = choice(
+        "keel",
+        ("keel", "stem", "pegs"),
+        "stem with wings, stem alone, or four pegs",
+        tag="M",
+        source="keel 25-50 mm, stem 12-16 mm thick, or 4 pegs 8-10 x 12-16 mm",
+    )
     tray_mm: float = mm(3.0, 3.0, 4.0, "solid plate", tag="M", source="printed >= 3.0 solid under load")
     coat_mm: float = mm(1.2, 0.8, 1.6, "porous underside", tag="M", source="0.8-2.0 mm")
     rim_stock_mm: float = mm(0.4, 0.3, 0.8, "stock on the locking rim and the floor", tag="M", source="+0.3-0.5 mm",

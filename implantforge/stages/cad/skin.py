@@ -12,11 +12,13 @@ from scipy.interpolate import make_interp_spline
 
 from implantforge.core import Array, Field, GeometryError
 
-AROUND = 160
-LEVEL_MM, FINE_MM, FINE_OVER_MM, FAN_DEG = 2.0, 0.4, 20.0, 1.2
+AROUND = 192
+LEVEL_MM, FINE_MM, FINE_OVER_MM, FAN_DEG = 2.0, 0.4, 20.0, 0.6
 """Between sections of the shaft, between those of its top where the neck cut begins, and between rays of a fan."""
 POLE_MM, TIP_MM = 0.02, 6.0
 """The lowest section stands this far above the tip and is closed flat; the tip's fan starts this far above it."""
+BULLET_MM = 8.0
+"""Over the tip's fan the end of its rounding is looked at as finely as the top."""
 REACH_MM, STEP_MM = 70.0, 0.5
 SEWN_MM = 1e-3
 
@@ -86,7 +88,12 @@ def _rays(spine: Spine, around: int) -> tuple[Array, Array]:
         rows.append((spine.tip_z_mm + TIP_MM, np.cos(np.radians(polar)) * down + np.sin(np.radians(polar)) * level))
     first, last = spine.tip_z_mm + TIP_MM, spine.centre_z_mm
     top = last - FINE_OVER_MM
-    for z in (*np.arange(first, top, LEVEL_MM), *np.linspace(top, last, int(np.ceil(FINE_OVER_MM / FINE_MM)) + 1)):
+    bullet = first + BULLET_MM
+    for z in (
+        *np.arange(first, bullet, FINE_MM),
+        *np.arange(bullet, top, LEVEL_MM),
+        *np.linspace(top, last, int(np.ceil(FINE_OVER_MM / FINE_MM)) + 1),
+    ):
         rows.append((z, level))
     centre = np.array([0.0, 0.0, last])
     to = _ring(spine, around) - centre
@@ -110,8 +117,8 @@ def spline(rows: Array) -> tuple[Array, Array, Array]:
     greville = np.array([around[i + 1 : i + 4].mean() for i in range(n + 3)])
     across = make_interp_spline(greville, round_(greville), k=3, t=around, axis=1).c
     steps = np.linalg.norm(np.diff(rows, axis=0), axis=2).mean(axis=1)
-    along = make_interp_spline(np.concatenate([[0.0], np.cumsum(steps)]), np.moveaxis(across, 1, 0) if across.shape[0] != m
-                               else across, k=3)  # fmt: skip
+    heights = np.concatenate([[0.0], np.cumsum(steps)])
+    along = make_interp_spline(heights, np.swapaxes(across, 0, 1), k=3)  # coefficients come first axis first
     return np.swapaxes(along.c, 0, 1), around, along.t
 
 

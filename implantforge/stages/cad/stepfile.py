@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ AROUND_MM = 2.0
 """Half-spaces end this far beyond the box of the whole."""
 _TURNED = ("cone", "round_cone", "torus", "capsule")
 _LINE = 1e-6
+_COUNTED = re.compile(r"(NEXT_ASSEMBLY_USAGE_OCCURRENCE\()'\d+'")
 _WORDS = {"samples": "sampled distances", "smooth_min": "a blend of two bodies", "smooth_max": "a rounded edge"}
 
 
@@ -50,6 +52,8 @@ def write(path: Path, shape: Any) -> None:
     shape.label = path.stem
     path.parent.mkdir(parents=True, exist_ok=True)
     bd.export_step(shape, str(path), timestamp=STAMP)
+    # the library counts what it has written since it was loaded
+    path.write_text(_COUNTED.sub(r"\1'1'", path.read_text(encoding="ascii")), encoding="ascii")
 
 
 def solid(field: Field, spine: Spine | None = None) -> Any:
