@@ -32,7 +32,7 @@ class TotalParams(Params):
     )
     joint_space_mm: float = mm(4.0, 2.0, 8.0, "cartilage of both bones between the surfaces that a CT shows, "
                                "ligaments taut", source="2 mm a bone; wear does not shorten ligaments")  # fmt: skip
-    insert_mm: float | None = choice(None, (None, *sizes.INSERTS_MM), "insert; nearest the resection asked when absent", "mm",
+    insert_mm: float | None = choice(None, (None, *sizes.INSERTS_MM), "insert; nearest the resection when absent", "mm",
                                      tag="M", source="8-20 mm")  # fmt: skip
     depth_reach_mm: float = mm(4.0, 0.0, 5.0, "how far the tibial cut may leave the one asked, to match the gaps")
 

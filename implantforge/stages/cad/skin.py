@@ -109,7 +109,7 @@ def _rays(spine: Spine, around: int) -> tuple[Array, Array]:
 
 def spline(rows: Array) -> tuple[Array, Array, Array]:
     """Cubic through (m, n, 3) points, closed along n: poles (n+3, m, 3) and clamped knots of both ways."""
-    m, n, _ = rows.shape
+    n = rows.shape[1]
     round_ = make_interp_spline(
         np.arange(n + 1), np.concatenate([rows, rows[:, :1]], axis=1), k=3, axis=1, bc_type="periodic"
     )
