@@ -10,7 +10,7 @@ import pytest
 import trimesh
 from test_anatomy_hard import bridged, sampled
 
-from implantforge.core import AnatomyError, InputError, Mesh
+from implantforge.core import Anatomy, AnatomyError, InputError, Mesh
 from implantforge.stages import anatomy
 from implantforge.stages.anatomy import body, identify
 
@@ -94,7 +94,7 @@ def test_two_bones_in_one_mesh(femur: Mesh) -> None:
     assert told.measures[body.LEFT_OUT] == 1.0
     assert told.measures[body.LEFT_OUT_PCT] == pytest.approx(100 * area, rel=0.02)
     assert told.measures[body.LEFT_OUT_MM] == pytest.approx(18.0 * 3**0.5, rel=0.02)
-    assert any("1 more piece" in text for text in anatomy.flags(anatomy.examine(NAME, joined(femur, blob))))
+    assert any("1 more piece" in text for text in anatomy.flags(Anatomy(NAME, "left", {}, {}, told.measures)))
     # the wall of the marrow is no second bone, however large
     assert body.one(joined(femur, Mesh(femur.vertices.mean(axis=0) + 0.9 * (femur.vertices - femur.vertices.mean(axis=0)),
                                        femur.faces[:, ::-1])), NAME)[1] == {}  # fmt: skip
@@ -113,6 +113,20 @@ def test_inside_out_is_turned_and_said(femur: Mesh) -> None:
         assert body.volume_mm3(piece) > 0.0 > body.volume_mm3(Mesh(piece.vertices, piece.faces[:, ::-1]))
 
 
+def test_a_pelvis_inside_out_is_said_of_both_hips() -> None:
+    girdle = joined(*sampled(("hip_left", "hip_right"), 32))
+    found = anatomy.examine_all({"pelvis": Mesh(girdle.vertices, girdle.faces[:, ::-1])})
+    assert set(found) == {"hip_left", "hip_right"}
+    assert all(any("inside out" in text for text in anatomy.flags(page)) for page in found.values())
+
+
+def test_a_childs_tibia_has_its_slope() -> None:
+    mesh = drawn_bones.draw(np.random.default_rng(6), "tibia", "whole", "left").mesh
+    ours, child = (anatomy.examine("tibia_left", Mesh(mesh.vertices * size, mesh.faces)) for size in (1.0, 0.5))
+    assert child.measures["posterior_slope_deg"] == pytest.approx(ours.measures["posterior_slope_deg"], abs=1.0)
+    assert child.measures["length_mm"] == pytest.approx(0.5 * ours.measures["length_mm"], rel=0.01)
+
+
 def test_sizes_of_children_of_giants_and_of_no_one(femur: Mesh) -> None:
     flagged, scales = {}, []
     for factor in (0.5, 1.0, 1.3):
@@ -122,7 +136,7 @@ def test_sizes_of_children_of_giants_and_of_no_one(femur: Mesh) -> None:
     assert flagged[1.0] is None and flagged[0.5] == pytest.approx(0.5, abs=0.06)
     assert flagged[1.3] == pytest.approx(1.3, abs=0.1)
     assert all(one < other for one, other in pairwise(scales))
-    page = anatomy.examine(NAME, Mesh(femur.vertices * 0.5, femur.faces))
+    page = Anatomy(NAME, "left", {}, {}, {"size_to_grown": flagged[0.5]})
     assert any("child" in text and f"{flagged[0.5]:.2f} times" in text for text in anatomy.flags(page))
     with pytest.raises(
         (AnatomyError, InputError), match=r"femur_left: \d+ from corner to corner, a femur measures 60-650 mm"

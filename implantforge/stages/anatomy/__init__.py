@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from implantforge.core import Anatomy, Array, InputError, Mesh, Volume
@@ -61,13 +62,16 @@ def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | N
 
     from implantforge.stages.anatomy import corrected, lines, marks
 
+    turned, halves = False, {}
     if "pelvis" in meshes:
-        from implantforge.stages.anatomy import pelvis
+        from implantforge.stages.anatomy import body, pelvis
 
         twice = [name for name in ("hip_left", "hip_right") if name in meshes]
         if twice:
             raise InputError(f"pelvis: {twice[0]} is given as well: one of them is enough")
-        meshes = {name: mesh for name, mesh in meshes.items() if name != "pelvis"} | pelvis.split(meshes["pelvis"])
+        turned = body.volume_mm3(meshes["pelvis"]) < 0.0
+        halves = pelvis.split(meshes["pelvis"])
+        meshes = {name: mesh for name, mesh in meshes.items() if name != "pelvis"} | halves
     # what all threads share is made before they start
     for kind in {name.partition("_")[0] for name in meshes} & {"femur", "hip", "tibia"}:
         marks.bone(kind)
@@ -80,6 +84,10 @@ def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | N
 
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(meshes, pool.map(one, meshes)))
+    if turned:
+        found |= {
+            name: replace(found[name], measures={**found[name].measures, "surface_turned": 1.0}) for name in halves
+        }
     return lines.paired(found)
 
 

@@ -83,8 +83,8 @@ def _units(mesh: Mesh, kind: str, name: str) -> None:
     guess = [word for word, mm in _UNITS if low <= size * mm <= LONGEST_MM]
     hint = f"; in {guess[0]} it would be {size * dict(_UNITS)[guess[0]]:.0f} mm" if guess else ""
     raise InputError(
-        f"{name}: {size:.4g} from corner to corner, a {kind} measures {low:.0f}-{LONGEST_MM:.0f} mm{hint}: "
-        "save the mesh in mm"
+        f"{name}: {size:.4g} from corner to corner, a {kind} measures {low:.0f}-{LONGEST_MM:.0f} mm (that of a person 2.3 m "
+        f"tall){hint}: save the mesh in mm"
     )
 
 

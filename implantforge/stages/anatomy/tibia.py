@@ -205,13 +205,14 @@ def _slopes(frames: dict[str, Pose], measures: dict[str, float], normals: list[A
 def _shaft(seen: Seen, up: Array) -> Array | None:
     """Unit vector up the proximal shaft through its section middles; None when they are not all there."""
     size = min(seen.match.scale, 1.2)
+    least = 150.0 * min(size, 1.0) ** 2
     top, starts = seen.landmarks["plateau_center"].at_mm, []
     for below in np.linspace(50.0, 150.0, 11) * size:
         beside = seen.shape[np.abs((seen.shape - (top - below * up)) @ up) < 6.0]
         if len(beside):
             starts.append(beside.mean(axis=0))
     found = [ring for ring in rings.around(seen.mesh, np.array(starts), up) if ring is not None]
-    points = np.array([ring.centroid_mm for ring in found if 150.0 < abs(ring.area_mm2) < 2500.0])
+    points = np.array([ring.centroid_mm for ring in found if least < abs(ring.area_mm2) < 2500.0])
     if len(points) < 9:
         return None
     way: Array = np.linalg.svd(points - points.mean(axis=0))[2][0]
