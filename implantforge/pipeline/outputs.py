@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ def _write_parts(run: Run, recipe: Recipe, made: Made, manifest: dict[str, Any])
         run.write(f"parts/{metal.name}.stl", metal.mesh.key, _stl_writer(metal.mesh))
     notes = metadata_3mf(recipe, made.case.side)
     extra = {"Machine": recipe.build.machine, "DesignHash": mesh.key[:64], "Side": made.case.side}
+    extra["Datums"] = datums([row for metal in metals for row in metal.envelope["machined"].value])
 
     def write_3mf(path: Path) -> None:
         layers = [(mesh.value, (0.72, 0.73, 0.76), 1.0, None)]
@@ -113,6 +114,12 @@ def _part_json(metal: Metal, recipe: Recipe) -> dict[str, Any]:
         "machined": metal.envelope["machined"].value,
         "porous": metal.part["certificate"].value.get("porous", {}),
     }
+
+
+def datums(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The machined faces and cut planes as the 3MF carries them: the rows of manifest.json's `machined`, as one line of
+    JSON, in the coordinates of the 3MF's own mesh (patient LPS mm, before its build item turns it)."""
+    return " ".join(json_text(list(rows)).split())
 
 
 def write_report(run: Run, manifest: Mapping[str, Any], report: ReportWriter) -> None:
