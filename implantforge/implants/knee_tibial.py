@@ -169,6 +169,13 @@ def _chances(found: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, flo
             "size_probability_pct": 100 * (1 - smaller - larger)}  # fmt: skip
 
 
+def _series_ends(width_mm: float, overhang_mm: float) -> str:
+    """Said of the widest tray where the bone would carry a wider one."""
+    if width_mm < sizes.TRAY_ML_MM[-1] or overhang_mm > 0.0:
+        return ""
+    return f"; the series ends at {width_mm:.0f} mm and the bone reaches {-overhang_mm:.1f} mm past it everywhere"
+
+
 def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any]:
     """A row as people read it."""
     lies = f"covers {row['coverage_pct']:.0f} %, overhang {row['overhang_mm']:+.1f} mm"
@@ -176,6 +183,7 @@ def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any
         why = f"hangs over by {row['overhang_mm']:.1f} mm (1 allowed), covers {row['coverage_pct']:.0f} %"
     elif row is best:
         why = f"{row['size']} mm: the largest that hangs over by at most 1 mm ({lies})"
+        why += _series_ends(row["ml_mm"], row["overhang_mm"])
     else:
         why = f"{lies}: covers {best['coverage_pct'] - row['coverage_pct']:.0f} points less"
     shown = {key: round(float(row[key]), 3) for key in ("ml_mm", "ap_mm", "overhang_mm", "coverage_pct")}
@@ -339,7 +347,8 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams)
               severity="flag"),
         check("overhang_mm", m["overhang_mm"], "mm", "<=", tibial.OVERHANG_MM,
               "tray overhang <= 1 mm (3 mm anywhere at most)"),
-        check("coverage_pct", m["coverage_pct"], "%", ">=", tibial.COVERAGE_PCT, "tibial coverage >= 85 %"),
+        check("coverage_pct", m["coverage_pct"], "%", ">=", tibial.COVERAGE_PCT,
+              f"tibial coverage >= 85 %{_series_ends(m['size'], m['overhang_mm'])}"),
         check("tray_mm", params.tray_mm, "mm", ">=", 3.0, "printed tray >= 3 mm solid under load"),
         check("slope_deg", m["slope_deg"], "deg", "<=", 7.0, "slope 0-7 deg"),
         check("resection_least_mm", removed, "mm", ">=", least - 1.0, "8-10 mm under the higher plateau", severity="flag"),
