@@ -278,7 +278,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: FemoralParams
     ]  # fmt: skip
     if "external_to_epicondyles_deg" in m:
         off = abs(m["external_to_epicondyles_deg"])
-        rows.append(check("epicondylar_deviation_deg", off, "deg", "<=", 3.0, "landmarks disagree by > 3 deg: flag",
+        rows.append(check("epicondylar_deviation_deg", off, "deg", "<=", 3.0, "within 3 deg of the epicondyles' line",
                           severity="flag"))  # fmt: skip
     if beside is not None:
         for name, left in zip(("medial", "lateral"), femoral.by_side(beside.least_mm, case.side)):
