@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from implantforge import implants
 from implantforge.core import Anatomy, Fit, FitError, Landmark, Pose
-from implantforge.geom import measure, meshing
+from implantforge.geom import measure, meshing, shapes
 from implantforge.implants import Case, knee_femoral, knee_tibial, knee_total
 from implantforge.stages import anatomy
 
@@ -199,3 +199,44 @@ def test_wholes_and_refusals(left: Case, planned: Fit) -> None:
     known = implants.registry()
     assert {"knee_femoral", "knee_tibial", "knee_total"} <= set(known)
     assert known["knee_total"].bones("right") == ("femur_right", "tibia_right")
+
+
+@pytest.mark.parametrize(
+    ("extension", "flexion", "alignment", "words"),
+    [
+        (0.4, -0.5, "mechanical", ()),
+        (
+            -2.1,
+            -0.3,
+            "mechanical",
+            ("medial side 2.1 mm tighter in extension", "release the medial side", 'alignment = "fun'),
+        ),
+        (1.2, 2.4, "functional", ("lateral side 2.4 mm tighter in flexion", "until it opens 2.4 mm", "limit_deg = 3")),
+        (-1.2, 0.9, "mechanical", ("no release serves both",)),
+    ],
+)
+def test_the_side_to_release_is_the_tight_one(extension: float, flexion: float, alignment: str, words: Any) -> None:
+    """Imbalance is the medial less the lateral gap: below zero the medial side is tight."""
+    m = {"imbalance_extension_mm": extension, "imbalance_flexion_mm": flexion}
+    told = knee_total._release(m, knee_total.TotalParams(alignment=alignment))
+    assert bool(told) is bool(words)
+    assert all(word in told for word in words)
+
+
+def test_the_plan_is_told_in_sentences(left: Case, planned: Fit) -> None:
+    square = knee_total.plan(left, knee_total.TotalParams(alignment="mechanical"))
+    text, m = " ".join(square.params["told"]), square.metrics
+    assert f"Insert {m['insert_mm']:.0f} mm" in text
+    assert "angle 180.0 deg after (before: " in text
+    assert "Uneven gaps: " + square.params["release"] in text
+    rows = {
+        row.name: row for row in knee_total.checks(left, square, {}, knee_total.TotalParams(alignment="mechanical"))
+    }
+    assert square.params["release"] in rows["gap_imbalance_mm"].source
+    assert "Uneven" not in " ".join(planned.params["told"])
+    # a plate of bone 40 x 36 x 23 mm stands for a patella: 23 - 8.5 leaves 14.5
+    plate = meshing.polygonise(shapes.box([0.0, 0.0, 0.0], [40.0, 23.0, 36.0]), 2.0)
+    found = knee_total._patella(replace(left, bones={**left.bones, "patella_left": plate}))
+    assert found["patella_thickness_mm"] == pytest.approx(23.0, abs=0.1)
+    assert found["patella_width_mm"] == pytest.approx(36.0, abs=0.1)
+    assert (found["patella_button_mm"], found["patella_bone_left_mm"]) == (32.0, pytest.approx(14.5, abs=0.1))
