@@ -26,6 +26,7 @@ from implantforge.core import (
 from implantforge.geom import shapes
 from implantforge.implants import Case, Implant, Params, choice, count, deg, flag, mm, number
 from implantforge.stages import fit as seating
+from implantforge.stages import stemsearch
 from implantforge.stages.anatomy.canal import cavity
 from implantforge.stages.bearings import HEAD_ABOVE_BASE_MM, TAPER_ANGLE_DEG, TAPER_LENGTH_MM, TAPER_SMALL_MM
 from implantforge.stages.cad import Spine
@@ -45,8 +46,6 @@ from implantforge.stages.stems import (
 
 NECK_CUT_MM = (8.0, 15.0)
 """Above the lesser trochanter: how far a neck off the shelf may move the cut."""
-SCORE_SCALE, AS_GOOD = 3.0, 3.0
-"""Points of fill by which a style counts a third in the size, and the advantage of the size most agree on."""
 WALL_SIGMA_MM = 0.15
 """How well the canal's wall is known, one sigma: surfaces 0.03-0.12 mm, the endosteal edge less well."""
 
@@ -109,27 +108,22 @@ def planned(case: Case, params: StemParams, target_mm: Array, head_extra_mm: flo
 def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, head_extra_mm: float = 0.0) -> Fit:
     """`planned` in a canal that is given as a field, negative inside."""
     cut = seating.cut_normal(params.resection_angle_deg)
-    found = _search(
-        params,
-        wall,
-        seating.on_canal(anatomy, params.resection_above_trochanter_mm, params.resection_angle_deg),
-        target_mm,
-        cut,
-    )
+    asked = stemsearch.Asked(params.family, params.size, params.stem_length_mm, params.section_exponent,
+                             params.press_fit_mm, params.overlap_limit_mm)  # fmt: skip
+
+    def search(level_mm: float) -> list[dict]:
+        start = seating.on_canal(anatomy, level_mm, params.resection_angle_deg)
+        return stemsearch.search(asked, stemsearch.Canal(wall, start, target_mm, cut))
+
+    level = params.resection_above_trochanter_mm
+    found = search(level)
     for _ in range(2 if params.neck != "custom" and found else 0):
         height = found[0]["pose"].inverse_apply(target_mm)[2]
         lower = off_the_shelf(params.neck, found[0]["size"])[1] - height
-        level = float(np.clip(params.resection_above_trochanter_mm - lower, *NECK_CUT_MM))
-        if abs(level - params.resection_above_trochanter_mm) < 0.05:
+        higher = float(np.clip(level - lower, *NECK_CUT_MM))
+        if abs(higher - level) < 0.05:
             break
-        params = params.model_copy(update={"resection_above_trochanter_mm": level})
-        found = _search(
-            params,
-            wall,
-            seating.on_canal(anatomy, params.resection_above_trochanter_mm, params.resection_angle_deg),
-            target_mm,
-            cut,
-        )
+        level, found = higher, search(higher)
     if not found:
         isthmus = anatomy.measures.get("isthmus_diameter_mm", float("nan"))
         raise FitError(
@@ -149,7 +143,7 @@ def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, 
     head = pose.apply(np.array([solved["offset_mm"], 0.0, solved["head_height_mm"]]))
     chosen |= {"family": params.family, "neck": params.neck, "head_target_mm": target_mm.tolist(), "head_mm": head.tolist(),
                "necks": _necks(best, target_mm)}  # fmt: skip
-    rows = tuple(_told(row, found) | {"rank": n + 1} for n, row in enumerate(found[:8]))
+    rows = tuple(_told(row, found) | {"rank": n + 1} for n, row in enumerate(_shown(found)))
     return Fit("hip_stem", chosen | {"gap_samples": gap}, pose, metrics | told, rows, rows[0]["why"])
 
 
@@ -182,104 +176,35 @@ def _chances(found: list[dict], params: StemParams) -> dict[str, float]:
             "size_probability_pct": 100 * (1.0 - smaller - larger)}  # fmt: skip
 
 
+def _shown(found: list[dict]) -> list[dict]:
+    """The best of the size chosen, then the best of the sizes next to it."""
+    best = found[0]["size"]
+    others = {row["size"]: row for row in reversed(found) if row["size"] != best}
+    return [row for row in found if row["size"] == best][:5] + [
+        others[size] for size in sorted(others, key=lambda size: (abs(size - best), size))
+    ][:3]
+
+
 def _told(row: dict, found: list[dict]) -> dict[str, Any]:
     """An alternative as people read it, with why it stands where it does."""
     best = found[0]
+    more = row["fill_mid_pct"] - best["fill_mid_pct"]
     if row is best:
         why = (
-            f"size {row['size']}, {row['length_mm']:.0f} mm: best fill of {len(found)} candidates "
-            f"({row['fill_mid_pct']:.0f} % at mid-stem), overlap with the canal wall {row['overlap_mm']:.2f} mm"
+            f"size {row['size']}, {row['length_mm']:.0f} mm: the styles agree on {row['agreed']:.1f}, best fill of "
+            f"{len(found)} candidates in it ({row['fill_mid_pct']:.0f} % at mid-stem), overlap with the canal wall "
+            f"{row['overlap_mm']:.2f} mm"
+        )
+    elif row["size"] != best["size"]:
+        why = (
+            f"size {row['size']} where the styles agree on {best['agreed']:.1f}; {more:+.1f} points of fill at mid-stem"
         )
     else:
         less = {name: best[f"fill_{name}_pct"] - row[f"fill_{name}_pct"] for name in ("proximal", "mid", "distal")}
         worst = max(less, key=lambda name: less[name])
         why = f"fills {less[worst]:.1f} points less of the {worst} canal"
-    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "score", "agreed")}
-    return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
-
-
-def _search(params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> list[dict]:
-    """The best seat of every style, ranked. The other calcar arcs are tried on the four best, for they only matter above."""
-    family, rows, near = FAMILIES[params.family], [], 6
-    for style in family.styles:
-        rows += _largest(style, params, wall, start, head, cut, near)
-        near = rows[-1]["size"] if rows else near
-    agreed = _could_be(rows) if rows else 0.0
-    size = int(agreed + 0.5) if params.size is None else params.size
-    for row in _ranked(rows, size)[:4]:
-        for calcar in family.other_calcars_mm:
-            rows += _largest(row["style"]._replace(calcar_mm=calcar), params, wall, row["pose"], head, cut, row["size"])
-    return [row | {"agreed": agreed} for row in _ranked(rows, size)]
-
-
-def _could_be(rows: list[dict]) -> float:
-    """The size of the canal: the mean of what each style could just be, a good one counting more. A style is judged by the
-    fill it would have if sizes were not in steps, so that no one style's border between two sizes decides."""
-    could = np.array([row["could_be"] for row in rows])
-    fill = np.array([row["fill_score"] for row in rows]) * (could / [row["size"] for row in rows]) ** 2
-    weight = np.exp((fill - fill.max()) / SCORE_SCALE)
-    return float(weight @ could / weight.sum())
-
-
-def _ranked(rows: list[dict], size: int) -> list[dict]:
-    """By fill, the size that most agree on having AS_GOOD points in hand."""
-    scored = [row | {"score": row["fill_score"] - AS_GOOD * min(abs(row["size"] - size), 1)} for row in rows]
-    return sorted(scored, key=lambda row: (-round(row["score"], 6), row["size"], row["style"]))
-
-
-def _largest(
-    style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array, near: int
-) -> list[dict]:
-    """The largest size of one style that seats within the overlap limit, looked for up or down from a size that is near
-    it (overlap grows with size); `could_be` is that size and the share of the step to the next that would still go in."""
-    sizes = [params.size] if params.size is not None else sorted(SIZES)
-    at = sizes.index(near) if near in sizes else 0
-    kept, over = None, None
-    row = _rested(sizes[at], style, params, wall, start, head, cut)
-    step = 1 if row["overlap_mm"] <= params.overlap_limit_mm else -1
-    rest = sizes[at + 1 :] if step > 0 else sizes[:at][::-1]
-    for size in (*rest, None):
-        if row["overlap_mm"] <= params.overlap_limit_mm:
-            kept = row
-        else:
-            over = row
-        if size is None or (kept and over):
-            break
-        row = _rested(size, style, params, wall, kept["pose"] if kept else start, head, cut)
-    if not kept:
-        return []
-    share = 0.5
-    if over and np.isfinite(over["overlap_mm"]):
-        share = (params.overlap_limit_mm - kept["overlap_mm"]) / (over["overlap_mm"] - kept["overlap_mm"])
-    return [_scored(kept | {"could_be": kept["size"] + min(share, 0.999)}, params, wall)]
-
-
-def _rested(size: int, style: Style, params: StemParams, wall: Field, start: Pose, head: Array, cut: Array) -> dict:
-    """One size of one style where it comes to rest, with the mean overlap of its deepest points: over the limit where the
-    deepest passes LOCAL_MM, infinite where it leaves the scan."""
-    width, length = SIZES[size]
-    length = params.stem_length_mm or length * style.length_ratio
-    stem = body(width, length, style, params.section_exponent)
-    coarse = surface_points(stem, cut, 4.0, 20)
-    seat = seating.seat(coarse, wall, start, press_mm=params.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
-    pose = seating.turned_to(seat.pose, head)
-    beyond = seating.overlap_mm(wall, pose.apply(surface_points(stem, cut)), params.overlap_limit_mm)
-    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond}
-
-
-def _scored(row: dict, params: StemParams, wall: Field) -> dict:
-    """The row with canal fill (by area, or by width) at a quarter, half and four fifths of the length, and the score it
-    is ranked by."""
-    stem = body(row["width_mm"], row["length_mm"], row["style"], params.section_exponent)
-    fills = {}
-    for name, share in (("proximal", 0.25), ("mid", 0.5), ("distal", 0.8)):
-        z = -share * row["length_mm"]
-        area, width = seating.section(wall, row["pose"], z)
-        fills[f"fill_{name}_pct"] = 100.0 * stem.area_mm2(z) / area if area else 0.0
-        fills[f"width_fill_{name}_pct"] = min(100.0 * stem.width_mm(z) / width, 100.0) if width else 0.0
-    by = "width_fill" if FAMILIES[params.family].filled == "width" else "fill"
-    score = fills[f"{by}_mid_pct"] + 0.3 * fills[f"{by}_proximal_pct"] + 0.3 * fills[f"{by}_distal_pct"]
-    return row | fills | {"fill_score": score}
+    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "fill_score", "agreed", "could_be")}
+    return kept | row["style"]._asdict() | {"score": row["fill_score"], "why": why}
 
 
 def _neck(best: dict, anatomy: Anatomy, target_mm: Array, params: StemParams, extra_mm: float) -> dict[str, float]:

@@ -149,17 +149,19 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
         return
     at, up, _ = axis
     reach = 10.0 * min(seen.match.scale, 1.0)
-    cloud = seen.dense(mark.at_mm, reach, 4000)
-    away = cloud.points - at
-    across = away - np.outer(away @ up, up)
-    far = np.linalg.norm(across, axis=1)
-    gap = np.linalg.norm(cloud.points - mark.at_mm, axis=1) / reach
-    height = far - 4.0 * gap**2
-    own = (gap < 1.0) & (np.einsum("ij,ij->i", across, cloud.normals) > 0.3 * far)
-    if own.sum() < 30:
-        return
-    weight = np.exp((height[own] - height[own].max()) / 0.25)
-    found = weight @ cloud.points[own] / weight.sum()
+    found = mark.at_mm
+    for _ in range(4):  # each step forgets half of where the search began
+        cloud = seen.dense(found, reach, 4000)
+        away = cloud.points - at
+        across = away - np.outer(away @ up, up)
+        far = np.linalg.norm(across, axis=1)
+        gap = np.linalg.norm(cloud.points - found, axis=1) / reach
+        height = far - 4.0 * gap**2
+        own = (gap < 1.0) & (np.einsum("ij,ij->i", across, cloud.normals) > 0.3 * far)
+        if own.sum() < 30:
+            return
+        weight = np.exp((height[own] - height[own].max()) / 0.25)
+        found = weight @ cloud.points[own] / weight.sum()
     sigma = float(np.hypot(mark.sigma_mm, TIP_MM * min(seen.match.scale, 1.0))) * (1.0 + 0.9 * seen.lost)
     seen.add("lesser_trochanter", found, sigma, "furthest-from-shaft")
 
