@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from implantforge.core import Anatomy, Array, Landmark, Pose
-from implantforge.stages import bearings, legs, motion, stems
+from implantforge.stages import bearings, legs, motion
+from implantforge.stages.fit import stems
 from implantforge.stages.motion import MOTIONS, Joint, Motion
 
 DOWN = np.array([0.0, 0.0, -1.0])

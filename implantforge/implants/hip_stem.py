@@ -26,13 +26,11 @@ from implantforge.core import (
 from implantforge.geom import shapes
 from implantforge.implants import Case, Implant, Params, choice, count, deg, flag, mm, number
 from implantforge.stages import fit as seating
-from implantforge.stages import stemsearch
 from implantforge.stages.anatomy.canal import cavity
 from implantforge.stages.bearings import HEAD_ABOVE_BASE_MM, TAPER_ANGLE_DEG, TAPER_LENGTH_MM, TAPER_SMALL_MM
 from implantforge.stages.cad import Spine
-from implantforge.stages.phantoms import hip
-from implantforge.stages.socket import hu_at
-from implantforge.stages.stems import (
+from implantforge.stages.fit import stemsearch
+from implantforge.stages.fit.stems import (
     FAMILIES,
     NECKS,
     SHOULDER_MM,
@@ -43,6 +41,8 @@ from implantforge.stages.stems import (
     off_the_shelf,
     surface_points,
 )
+from implantforge.stages.phantoms import hip
+from implantforge.stages.socket import hu_at
 
 NECK_CUT_MM = (8.0, 15.0)
 """Above the lesser trochanter: how far a neck off the shelf may move the cut."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from implantforge.core import Array, Field, Pose
 from implantforge.stages import fit as seating
-from implantforge.stages.stems import FAMILIES, SIZES, Style, body, surface_points
+from implantforge.stages.fit.stems import FAMILIES, SIZES, Style, body, surface_points
 
 SOFT = 6.0
 """Points of fill by which a style counts a third in the size."""
