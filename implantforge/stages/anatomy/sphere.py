@@ -10,6 +10,10 @@ from scipy.spatial import cKDTree
 from implantforge.core import Array
 
 
+ON_BALL_MM = 0.25
+"""Surface this near a ball lies on it: what a CT's noise leaves."""
+
+
 class Sphere(NamedTuple):
     """center_mm (3,), radius_mm, RMS residual_mm of the surface that follows it, and that surface's area_mm2."""
 
@@ -42,6 +46,12 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
     first = _settled(points, n, a, center, radius, (3.0, 2.0, 1.5))
     if not first.area_mm2:
         return first
+    # where half of it lies on one ball, that ball is the head, whatever the rest does toward the neck
+    ball = _settled(points, n, a, first.center_mm, first.radius_mm, (1.0, 0.7, 0.5, 0.35, 0.25, 0.18))
+    if np.isfinite(ball.residual_mm):
+        on_it = np.abs(np.linalg.norm(points - ball.center_mm, axis=1) - ball.radius_mm) < ON_BALL_MM
+        if a[on_it].sum() > 0.5 * a.sum():
+            return ball
     # a round head is followed closely, so that its rim does not pull; one that is out of round as a whole
     gap = np.abs(np.linalg.norm(points - first.center_mm, axis=1) - first.radius_mm)
     near = (gap < 3.0) & (a > 0)
