@@ -162,6 +162,13 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
     cup = hip_cup.plan(real, params.cup)
     stem = hip_stem.seated(wall, planted[name], params.stem, cup.pose.origin_mm)
     frame, ours = np.array(cup.params["frame_rotation"]), fit.parts
+    sizes = {"cup": cup.params["size"], "stem": stem.params["size"]}
+    # where a size is another, its place is held against that of the same size
+    if ours["cup"].params["size"] != sizes["cup"]:
+        cup = hip_cup.plan(real, params.cup.model_copy(update={"size": ours["cup"].params["size"]}))
+    if ours["stem"].params["size"] != sizes["stem"]:
+        same = params.stem.model_copy(update={"size": ours["stem"].params["size"]})
+        stem = hip_stem.seated(wall, planted[name], same, cup.pose.origin_mm)
     other = "right" if side == "left" else "left"
     middle = (found["hip_left"].at("asis") + found["hip_right"].at("asis")) / 2.0
     shares = [legs.share(drawn.femur[at].head, true_femur(found[f"femur_{at}"], drawn, at), frame, middle)
@@ -173,8 +180,8 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
     off = ours["stem"].pose.rotation.T @ (ours["stem"].pose.origin_mm - stem.pose.origin_mm)
     return {
         "side": side, "refused": "", "cpu_s": seconds,
-        "cup_size": ours["cup"].params["size"], "cup_true_size": cup.params["size"],
-        "stem_size": ours["stem"].params["size"], "stem_true_size": stem.params["size"],
+        "cup_size": ours["cup"].params["size"], "cup_true_size": sizes["cup"],
+        "stem_size": ours["stem"].params["size"], "stem_true_size": sizes["stem"],
         "cup_mm": float(np.linalg.norm(ours["cup"].pose.origin_mm - cup.pose.origin_mm)),
         "cup_deg": turned_deg(ours["cup"].pose.rotation[:, 2], cup.pose.rotation[:, 2]),
         "stem_mm": float(np.linalg.norm(off)), "stem_across_mm": float(np.hypot(off[0], off[1])),

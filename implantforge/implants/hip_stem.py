@@ -203,8 +203,8 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
         less = {name: best[f"fill_{name}_pct"] - row[f"fill_{name}_pct"] for name in ("proximal", "mid", "distal")}
         worst = max(less, key=lambda name: less[name])
         why = f"fills {less[worst]:.1f} points less of the {worst} canal"
-    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "fill_score", "agreed", "could_be")}
-    return kept | row["style"]._asdict() | {"score": row["fill_score"], "why": why}
+    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "fill_score", "score", "agreed", "could_be")}
+    return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
 
 
 def _neck(best: dict, anatomy: Anatomy, target_mm: Array, params: StemParams, extra_mm: float) -> dict[str, float]:

@@ -12,6 +12,8 @@ from implantforge.stages.fit.stems import FAMILIES, SIZES, Style, body, surface_
 
 SOFT = 6.0
 """Points of fill by which a style counts a third in the size."""
+AWAY = 4.0
+"""Points of fill that a mm off the axis most good bodies share costs."""
 TRIED = 6
 """Styles whose depth is fitted at the size chosen."""
 DEPTH_STEP, DEPTHS = 0.05, (0.6, 1.35)
@@ -56,13 +58,14 @@ def search(asked: Asked, canal: Canal) -> list[dict[str, Any]]:
     agreed = size_of(rows)
     size = asked.size if asked.size is not None else int(np.clip(np.floor(agreed + 0.5), min(SIZES), max(SIZES)))
     made = [body_ for style in _hopeful(rows, size) for body_ in _deepest(style, size, asked, canal)]
-    for row in _best(made, size)[:4]:
+    for row in _best(_judged(made), size)[:4]:
         for calcar in family.other_calcars_mm:
             style = row["style"]._replace(calcar_mm=calcar)
             other = _rested(size, style, asked, canal._replace(start=row["pose"]))
             if other["overlap_mm"] <= asked.overlap_limit_mm:
                 made.append(_scored(other, asked, canal.wall))
-    return [row | {"agreed": agreed} for row in _best(made + [row for row in rows if row["size"] != size], size)]
+    others = [row for row in rows if row["size"] != size]
+    return [row | {"agreed": agreed} for row in _best(_judged(made) + _judged(others), size)]
 
 
 def size_of(rows: list[dict[str, Any]]) -> float:
@@ -89,8 +92,21 @@ def _hopeful(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
                                          row["style"]))[:TRIED]  # fmt: skip
 
 
+def _judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the score they are ranked by: fill, less AWAY for a body that rests elsewhere than the good ones do, so
+    that of two as good the one with the usual axis wins."""
+    if not rows:
+        return []
+    fill = np.array([row["fill_score"] for row in rows])
+    at = np.array([row["pose"].apply(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -100.0]])) for row in rows])
+    weight = np.exp((fill - fill.max()) / SOFT)
+    middle = np.einsum("n,nij->ij", weight, at) / weight.sum()
+    away = np.sqrt(((at - middle) ** 2).sum(axis=2).mean(axis=1))
+    return [row | {"score": float(f - AWAY * far)} for row, f, far in zip(rows, fill, away)]
+
+
 def _best(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (row["size"] != size, -round(row["fill_score"], 6), row["size"], row["style"]))
+    return sorted(rows, key=lambda row: (row["size"] != size, -round(row["score"], 6), row["size"], row["style"]))
 
 
 def _deepest(row: dict[str, Any], size: int, asked: Asked, canal: Canal) -> list[dict[str, Any]]:
