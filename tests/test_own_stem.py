@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 import test_implants as contract
 
 from implantforge import implants
+from implantforge.cli import main
 from implantforge.core import FitError, InputError, Mesh, Pose
 from implantforge.geom import measure, meshing
 from implantforge.implants import Case, hip_stem, own_stem
 from implantforge.pipeline import recipe as recipes
 from implantforge.stages import phantoms, segment, templates
-from implantforge.stages.export import write_stl
+from implantforge.stages.export import write_3mf, write_stl
 
 TURN = Pose(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), np.array([100.0, -40.0, 7.0]))
 PAGE = """name = "Ours as meshes"
@@ -145,6 +147,30 @@ def _twice(mesh: Mesh) -> Mesh:
     return Mesh(np.vstack([mesh.vertices, far.vertices]), np.vstack([mesh.faces, far.faces + len(mesh.vertices)]))
 
 
+def _across(mesh: Mesh) -> Mesh:
+    """A second box through the first, joined to it as one piece: closed, but it crosses itself."""
+    vertices = mesh.vertices.copy()
+    high = vertices[:, 2] > np.quantile(vertices[:, 2], 0.9)
+    vertices[high, 2] = 2 * vertices[high, 2].min() - vertices[high, 2] - 3.0
+    return Mesh(vertices, mesh.faces)
+
+
+def _as_3mf(folder: Path) -> None:
+    """The first size as a 3MF that says it is in inches."""
+    import zipfile
+
+    import trimesh
+
+    path = sorted(folder.glob("*.stl"))[0]
+    loaded = trimesh.load(path)
+    plain, other = folder / "plain.3mf", path.with_suffix(".3mf")
+    write_3mf(plain, Mesh(loaded.vertices, loaded.faces), Pose(), {})
+    with zipfile.ZipFile(plain) as given, zipfile.ZipFile(other, "w") as made:
+        for name in given.namelist():
+            made.writestr(name, given.read(name).replace(b'unit="millimeter"', b'unit="inch"'))
+    _edit(path.name, other.name)(folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -161,6 +187,9 @@ def _twice(mesh: Mesh) -> Mesh:
         (_edit('file = "s', 'file = "t'), "is not in"),
         (_mesh(lambda m: Mesh(m.vertices, m.faces[5:])), "not a closed surface"),
         (_mesh(_twice), "2 pieces"),
+        (_mesh(_across), "crosses itself at [0-9]+ triangles"),
+        (_mesh(lambda m: Mesh(m.vertices / 1000.0, m.faces)), "check unit"),
+        (_as_3mf, "says it is in inch"),
         (_mesh(lambda m: Mesh(m.vertices, np.vstack([m.faces, m.faces[:3]]))), "not a closed surface"),
         (lambda folder: sorted(folder.glob("*.stl"))[0].write_bytes(b"solid nothing"), "cannot be read|holds no triangle"),
         (lambda folder: (folder / "template.toml").unlink(), "holds no template.toml"),
@@ -168,12 +197,28 @@ def _twice(mesh: Mesh) -> Mesh:
     ],
 )  # fmt: skip
 def test_a_bad_template_is_refused_by_name(
-    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str
+    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """At once, before a CT is read, in one line."""
     import shutil
 
     copy = tmp_path / "maker"
     shutil.copytree(folder, copy)
     spoil(copy)
-    with pytest.raises(InputError, match=said):
-        templates.read(copy)
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "own_stem", "--set", f"params.template={copy}", "--out", str(tmp_path / "run"), "--quiet"])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("refused: template: ") and err.count("\n") == 1
+    assert re.search(said, err)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_mesh_inside_out_is_turned(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "maker"
+    shutil.copytree(folder, copy)
+    _mesh(lambda m: Mesh(m.vertices, m.faces[:, ::-1]))(copy)
+    given, turned = (templates.read(where).sizes[0].mesh for where in (folder, copy))
+    assert turned.volume_mm3 == pytest.approx(given.volume_mm3) and turned.volume_mm3 > 0

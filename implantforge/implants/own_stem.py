@@ -48,13 +48,14 @@ class OwnStemParams(Params):
 
 
 def resolve(params: OwnStemParams) -> OwnStemParams:
-    """The parameters with the digest of the template's files; InputError when it is another than the one given."""
+    """The parameters with the digest of the template's files, all of which are read here, before a CT is; InputError when a
+    file is not as it should be, or the digest is another than the one given."""
     if not params.template:
         raise InputError(
             "own_stem: params.template is missing: say --set params.template=FOLDER, the one with template.toml "
             "(docs/own_stem.md)"
         )
-    found = templates.sha256(Path(params.template))
+    found = templates.read(Path(params.template)).sha256
     if params.template_sha256 not in ("", found):
         raise InputError("own_stem: the template's files have changed since this recipe was written; clear "
                          "params.template_sha256 to take them as they are now")  # fmt: skip

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,13 @@ class Template:
 
 def read(folder: Path) -> Template:
     """The template of a folder. InputError, one line: no such folder, an unknown key, a file outside the folder, a mesh that
-    is open, crosses itself, is not in one piece or not in mm, axes that are not at right angles, sizes that do not grow."""
+    is open, crosses itself, is not in one piece or not in mm, axes that are not at right angles, sizes that do not grow.
+    The last one read is kept while its files stay as they are."""
+    return _read(folder, sha256(folder))
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path, digest: str) -> Template:
     page = _page(folder)
     if page.kind != "stem":
         raise InputError(f"template: kind = {page.kind!r}; only 'stem' can be planned")
@@ -127,9 +134,7 @@ def read(folder: Path) -> Template:
         if one.head_mm[0] < 10.0 or abs(one.head_mm[1]) > 10.0:
             raise InputError(f"template: size {one.size}: the head lies at {one.head_mm.round(1).tolist()} mm in the stem's "
                              "axes; it must lie medial of the stem; check frame.medial and head")  # fmt: skip
-    return Template(
-        page.name, page.side, sizes, page.cut_angle_deg, (page.coat.from_mm, page.coat.to_mm), sha256(folder)
-    )
+    return Template(page.name, page.side, sizes, page.cut_angle_deg, (page.coat.from_mm, page.coat.to_mm), digest)
 
 
 def sha256(folder: Path) -> str:
