@@ -50,7 +50,7 @@ def case_for(implant: Any) -> Case:
 
 @cache
 def params_for(name: str) -> Any:
-    """The implant's own defaults; a maker's template is our own stem and its neighbours written as meshes."""
+    """The implant's own defaults; a maker's template is five sizes of our own family written as meshes."""
     implant = implants.get(name)
     if "template" not in implant.Params.model_fields:
         return implant.Params()
@@ -58,14 +58,10 @@ def params_for(name: str) -> Any:
 
     folder = Path(tempfile.mkdtemp(prefix="maker"))
     page = 'name = "Ours as meshes"\nkind = "stem"\n[coat]\nfrom_mm = -45.0\nto_mm = -2.0\n'
-    planned = plan_for("hip_stem")
-    for step in (-1, 0, 1):
-        size = planned.params["size"] + step
-        grown = {"width_mm": planned.params["width_mm"] + step, "length_mm": planned.params["length_mm"] + 3.0 * step}
-        fit = replace(planned, params={**planned.params, **grown})
-        write_stl(
-            folder / f"s{size}.stl", meshing.polygonise(hip_stem.design(fit, hip_stem.StemParams()).envelope, 0.7)
-        )
+    for size in (4, 5, 6, 7, 8):
+        params = hip_stem.StemParams(size=size)
+        fit = hip_stem.blank("left", params)
+        write_stl(folder / f"s{size}.stl", meshing.polygonise(hip_stem.design(fit, params).envelope, 0.7))
         head = [fit.params["offset_mm"], 0.0, fit.params["head_height_mm"]]
         page += f'[[sizes]]\nsize = {size}\nfile = "s{size}.stl"\nhead = {head}\n'
     (folder / "template.toml").write_text(page)
@@ -166,7 +162,8 @@ def test_parameters_say_what_they_are(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "own_stem"])  # see test_own_stem.py
 def test_parts_are_closed_and_checks_sourced(name: str) -> None:
     implant, params = implants.get(name), params_for(name)
     hips.keeps_the_contract(implant, case_for(implant), plan_for(name), params)
@@ -181,6 +178,7 @@ WALL = pytest.mark.xfail(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=WALL) if n == "hip_stem" else n for n in EVERY])
 def test_the_mirrored_patient_gets_the_mirrored_plan(name: str) -> None:
     implant = implants.get(name)
@@ -188,6 +186,7 @@ def test_the_mirrored_patient_gets_the_mirrored_plan(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", EVERY)
 def test_the_moved_patient_gets_the_moved_plan(name: str) -> None:
     implant = implants.get(name)
