@@ -169,17 +169,9 @@ def test_parts_are_closed_and_checks_sourced(name: str) -> None:
     hips.keeps_the_contract(implant, case_for(implant), plan_for(name), params)
 
 
-WALL = pytest.mark.xfail(
-    strict=True,
-    reason="the canal's wall is sampled from a corner of the bone's box: in the mirror it lies up to 0.4 mm off (0.03 mm "
-    "median), and another length of stem is chosen",
-)
-"""The size is the same; remove this when the samples lie alike in the mirror."""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=WALL) if n == "hip_stem" else n for n in EVERY])
+@pytest.mark.parametrize("name", EVERY)
 def test_the_mirrored_patient_gets_the_mirrored_plan(name: str) -> None:
     implant = implants.get(name)
     mirrors(implant, params_for(name), plan_for(name), case_for(implant), 1.0, 1.0)

@@ -51,7 +51,9 @@ def _grid(volume: Volume, mesh: Mesh, anatomy: Anatomy) -> Grid:
     low = np.maximum(low, corners.min(axis=0))
     high = np.minimum(high, corners.max(axis=0))
     i, j, k = np.maximum(np.ceil((high - low) / SPACING_MM).astype(int), 2)
-    return Grid(Pose(axes.rotation, axes.apply(low)), np.full(3, SPACING_MM), (int(i), int(j), int(k)))
+    # about the middle, so that the mirrored bone is sampled at the mirrored points
+    first = (low + high) / 2.0 - (np.array([i, j, k]) - 1.0) / 2.0 * SPACING_MM
+    return Grid(Pose(axes.rotation, axes.apply(first)), np.full(3, SPACING_MM), (int(i), int(j), int(k)))
 
 
 def _resampled(volume: Volume, grid: Grid) -> NDArray[np.float32]:
@@ -71,7 +73,9 @@ def _depth(mesh: Mesh, grid: Grid) -> NDArray[np.float32]:
     ratio = 4
     across_i, across_j, across_k = (int(np.ceil(n / ratio)) + 1 for n in grid.shape)
     shape = (across_i, across_j, across_k)
-    coarse = Grid(grid.pose, grid.spacing_mm * ratio, shape)
+    before = ((np.array(shape) - 1.0) * ratio - (np.array(grid.shape) - 1.0)) / 2.0
+    start = Pose(grid.pose.rotation, grid.to_patient(-before))
+    coarse = Grid(start, grid.spacing_mm * ratio, shape)
     points = coarse.to_patient(np.indices(shape).reshape(3, -1).T.astype(float))
     limit_mm = 7.0
     normals, _ = vertex_normals(mesh.vertices, mesh.faces)
@@ -83,7 +87,7 @@ def _depth(mesh: Mesh, grid: Grid) -> NDArray[np.float32]:
     )
     signed = np.where(inside(mesh, points), np.abs(across), -np.abs(across))
     depth = signed.reshape(shape).astype(np.float32)
-    return ndimage.affine_transform(depth, np.full(3, 1.0 / ratio), 0.0, grid.shape, order=1, mode="nearest")
+    return ndimage.affine_transform(depth, np.full(3, 1.0 / ratio), before / ratio, grid.shape, order=1, mode="nearest")
 
 
 def with_canal(anatomy: Anatomy, wall: Field) -> Anatomy:

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from implantforge.core import Array
 
-ON_BALL_MM = 0.25
+ON_BALL_MM = 0.15
 """Surface this near a ball lies on it: what a CT's noise leaves."""
 
 
