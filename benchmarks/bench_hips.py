@@ -8,9 +8,11 @@ trochanter, and the canal as it was painted, by the very search that plans. `pyt
 every hip.
 """
 
+import multiprocessing
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -201,24 +203,30 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
     }  # fmt: skip
 
 
-def rows(count: int = COUNT) -> list[dict[str, Any]]:
-    """Hips in order of seed and side; a refusal is a row with its reason."""
-    out: list[dict[str, Any]] = []
-    for seed in range(FIRST_SEED, FIRST_SEED + (count + 1) // 2):
-        drawn = bones.draw(np.random.default_rng([seed, 1]), MESH_MM)
+def pair(seed: int) -> list[dict[str, Any]]:
+    """Both hips of a seed; a refusal is a row with its reason."""
+    drawn, out = bones.draw(np.random.default_rng([seed, 1]), MESH_MM), []
+    try:
+        found, meshes, scans = measured(drawn, seed)
+    except ImplantForgeError as error:
+        return [{"seed": seed, "side": side, "refused": str(error)} for side in ("left", "right")]
+    for side in ("left", "right"):
         try:
-            found, meshes, scans = measured(drawn, seed)
+            out.append({"seed": seed, **one(drawn, side, found, meshes, scans[side])})
         except ImplantForgeError as error:
-            out += [{"seed": seed, "side": side, "refused": str(error)} for side in ("left", "right")]
-            print(out[-1], flush=True)
-            continue
-        for side in ("left", "right")[: count - len(out)]:
-            try:
-                out.append({"seed": seed, **one(drawn, side, found, meshes, scans[side])})
-            except ImplantForgeError as error:
-                out.append({"seed": seed, "side": side, "refused": str(error)})
-            print("  " + "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in out[-1].items()),
-                  flush=True)  # fmt: skip
+            out.append({"seed": seed, "side": side, "refused": str(error)})
+    return out
+
+
+def rows(count: int = COUNT) -> list[dict[str, Any]]:
+    """Hips in order of seed and side, a seed to a processor."""
+    out: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for both in pool.map(pair, range(FIRST_SEED, FIRST_SEED + (count + 1) // 2)):
+            for row in both[: count - len(out)]:
+                out.append(row)
+                print("  " + "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
+                      flush=True)  # fmt: skip
     return out
 
 
@@ -283,6 +291,25 @@ class Hips:
 
     def track_offset_difference_to_other_side_worst_mm(self, found: list[dict[str, Any]]) -> float:
         return float(self._values(found, "offset_difference_mm").max())
+
+    def track_stem_place_within_1_mm_and_1_5_deg_pct(self, found: list[dict[str, Any]]) -> float:
+        turn = np.maximum(self._values(found, "stem_deg"), self._values(found, "stem_turn_deg"))
+        return float(100 * np.mean((self._values(found, "stem_mm") <= 1.0) & (turn <= 1.5)))
+
+    def track_stem_odds_told_pct(self, found: list[dict[str, Any]]) -> float:
+        return float(self._values(found, "stem_odds_pct").mean())
+
+    def track_cup_odds_told_pct(self, found: list[dict[str, Any]]) -> float:
+        return float(self._values(found, "cup_odds_pct").mean())
+
+    def track_fill_median_pct(self, found: list[dict[str, Any]]) -> float:
+        return float(np.median(self._values(found, "stem_fill_pct")))
+
+    def track_fill_least_pct(self, found: list[dict[str, Any]]) -> float:
+        return float(self._values(found, "stem_fill_pct").min())
+
+    def track_coverage_least_pct(self, found: list[dict[str, Any]]) -> float:
+        return float(self._values(found, "coverage_pct").min())
 
     def track_cpu_median_s(self, found: list[dict[str, Any]]) -> float:
         return float(np.median(self._values(found, "cpu_s")))

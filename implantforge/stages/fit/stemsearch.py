@@ -57,7 +57,7 @@ def search(asked: Asked, canal: Canal) -> list[dict[str, Any]]:
         return []
     agreed = size_of(rows)
     size = asked.size if asked.size is not None else int(np.clip(np.floor(agreed + 0.5), min(SIZES), max(SIZES)))
-    made = [body_ for style in _hopeful(rows, size) for body_ in _deepest(style, size, asked, canal)]
+    made = [found for row in _hopeful(rows, size) for found in _deepest(row, size, asked, canal)]
     for row in _best(_judged(made), size)[:4]:
         for calcar in family.other_calcars_mm:
             style = row["style"]._replace(calcar_mm=calcar)
