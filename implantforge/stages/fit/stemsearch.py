@@ -16,8 +16,8 @@ AWAY = 4.0
 """Points of fill that a mm off the axis most good bodies share costs."""
 TRIED = 6
 """Styles whose depth is fitted at the size chosen."""
-DEPTH_STEP, DEPTHS = 0.05, (0.6, 1.35)
-"""Depth over width of a body: steps and ends."""
+DEPTH_STEP, DEPTHS, STRIDE = 0.01, (0.6, 1.35), 4
+"""Depth over width of a body: steps and ends; steps taken at once in looking for the last that goes in."""
 
 
 class Asked(NamedTuple):
@@ -110,7 +110,7 @@ def _best(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
 
 
 def _deepest(row: dict[str, Any], size: int, asked: Asked, canal: Canal) -> list[dict[str, Any]]:
-    """The style of a row in a size, as deep as goes in, in steps of depth over width; empty when none goes in."""
+    """The style of a row in a size, as deep as goes in, to DEPTH_STEP of depth over width; empty when none goes in."""
     low, high = (round(end / DEPTH_STEP) for end in DEPTHS)
     at = canal._replace(start=row["pose"])
 
@@ -121,14 +121,22 @@ def _deepest(row: dict[str, Any], size: int, asked: Asked, canal: Canal) -> list
 
     guess = row["style"].depth_ratio * _width(row["could_be"]) / _width(size)
     step = int(np.clip(np.floor(guess / DEPTH_STEP + 1e-9), low, high))
-    kept = made(step)
+    kept, over = made(step), high + 1
     if kept is None:
         while kept is None and step > low:
-            step -= 1
+            over, step = step, max(step - STRIDE, low)
             kept = made(step)
     else:
-        while step < high and (deeper := made(step + 1)) is not None:
-            step, kept = step + 1, deeper
+        while step < high:
+            deeper = made(min(step + STRIDE, high))
+            if deeper is None:
+                over = min(step + STRIDE, high)
+                break
+            step, kept = min(step + STRIDE, high), deeper
+    while kept is not None and over - step > 1:
+        middle = (step + over) // 2
+        deeper = made(middle)
+        step, over, kept = (step, middle, kept) if deeper is None else (middle, over, deeper)
     return [] if kept is None else [_scored(kept, asked, canal.wall)]
 
 
