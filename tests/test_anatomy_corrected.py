@@ -140,7 +140,10 @@ def test_nonsense_is_refused_by_name(mesh: Mesh, seen: Seen, page: Anatomy) -> N
         ({"medial_epicondyle": inner + 9.0 * off}, "medial_epicondyle lies 9 mm off the bone"),
         ({"medial_epicondile": inner}, "no landmark medial_epicondile; did you mean medial_epicondyle"),
         ({"canal_flare_index": inner}, "canal_flare_index is a measure or a frame"),
-        ({"greater_trochanter": page.at("greater_trochanter") * [-1.0, -1.0, 1.0]}, "say RAS in the file"),
+        (
+            {"greater_trochanter": page.at("greater_trochanter") * [-1.0, -1.0, 1.0]},
+            "coordinateSystem names the wrong one",
+        ),
     )
     for given, words in cases:
         with pytest.raises(InputError, match=words):

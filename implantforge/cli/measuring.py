@@ -68,7 +68,16 @@ def landmarks_(
     click.echo(
         "+-: one sigma. Of a landmark: of finding it; definition: what raters disagree on besides. Of a measure: both,"
     )
-    click.echo("carried into it. A frame: its origin in mm, then its axes x, y and z, in the file's LPS.")
+    click.echo(
+        "carried into it. A frame: its origin in mm, then its axes x, y and z, in LPS; x of a shaft points medially,"
+    )
+    click.echo(
+        "so that its y points forward on a left bone, backward on a right one. hka above 180: valgus; pelvic tilt above 0:"
+    )
+    click.echo(
+        "spines behind the tubercles; epicondylar to condylar above 0: turned outward. Inclination and anteversion without"
+    )
+    click.echo("a word are radiographic (Murray 1993).")
     return OK
 
 
@@ -135,6 +144,7 @@ def _tell(name: str, page: dict[str, Any]) -> None:
         x, y, z = mark["at_mm"]
         more = f", definition +-{mark['definition_mm']:.1f}" if mark["definition_mm"] else ""
         hand = "  corrected by hand" if "by hand" in mark["method"] else ""
+        hand += "  guessed, not seen" if "guess" in mark["method"] else ""
         click.echo(f"  {key:<28} {x:9.2f} {y:9.2f} {z:9.2f} mm  +-{mark['sigma_mm']:.2f}{more}{hand}")
     for key, value in page["measures"].items():
         sure = f"  +-{page['sigmas'][key]:.2f}" if key in page["sigmas"] else ""

@@ -13,6 +13,13 @@ __all__ = ["KNOWN", "examine", "examine_all", "flags", "read_markups"]
 KNOWN = ("femur_left", "femur_right", "hip_left", "hip_right", "tibia_left", "tibia_right", "skull", "pelvis")
 """Bones that can be measured; a `pelvis` in one surface is measured as its two hip bones."""
 
+OWED = {
+    "femur": ("length_mm", "neck_shaft_angle_deg", "offset_mm", "anteversion_deg", "version_lee_deg", "mldfa_deg",
+              "mechanical_to_shaft_deg", "epicondylar_width_mm", "epicondylar_to_condylar_deg"),
+    "tibia": ("length_mm", "mmpta_deg", "posterior_slope_deg", "akagi_to_posterior_tibia_deg", "tibial_torsion_deg"),
+}  # fmt: skip
+"""Measures of a bone that are read, or refused by name."""
+
 
 def examine(
     name: str, mesh: Mesh, volume: Volume | None = None, corrections: Mapping[str, Array] | None = None
@@ -42,9 +49,19 @@ def examine(
     if mine:
         marks = corrected.chosen(found, corrected.by_bone(mine, [name])[name], seen)
         found = kind.of(seen.anew(marks)) if marks else found
+    found = _nothing_silent(found)
     if volume is None or "lesser_trochanter" not in found.landmarks:
         return found
     return canal.with_canal(found, canal.cavity(volume, mesh, found))
+
+
+def _nothing_silent(found: Anatomy) -> Anatomy:
+    """The anatomy with every measure that is owed and was not read refused by name."""
+    gone = [name for name in OWED.get(found.bone.partition("_")[0], ())
+            if name not in found.measures and name not in found.refused]  # fmt: skip
+    lacks = [name for name in found.refused if not name.endswith(("_deg", "_mm"))][:3]
+    why = f"needs landmarks that are not on this surface (missing: {', '.join(lacks) or 'the other end of the bone'})"
+    return replace(found, refused={**found.refused, **dict.fromkeys(gone, why)}) if gone else found
 
 
 def read_markups(path: Path) -> dict[str, Array]:

@@ -185,7 +185,7 @@ def _mixed_up(page: Anatomy, name: str, at: Array) -> str:
         gaps = {other: float(np.linalg.norm(mark.at_mm - at * flip)) for other, mark in page.landmarks.items()}
         near = min(gaps, key=lambda other: gaps[other])
         if word and gaps.get(name, np.inf) < FAR_MM:
-            return "read as RAS it would fit: say RAS in the file's coordinateSystem"
+            return "read in the other of LPS and RAS it would fit: the file's coordinateSystem names the wrong one"
         if not word and gaps[near] < 0.5 * gaps.get(name, np.inf) and gaps[near] < FAR_MM:
             return f"it lies {gaps[near]:.0f} mm from our {near}: are the two swapped?"
     return "another bone, or RAS taken for LPS?"
