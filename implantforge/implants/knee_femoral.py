@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from pydantic import model_validator
 from scipy.special import ndtr
 
-from implantforge.core import Array, Check, Design, Fit, FitError, Lattice, Mesh, Pose, check
+from implantforge.core import Anatomy, Array, Check, Design, Fit, FitError, Lattice, Mesh, Pose, check
 from implantforge.geom import shapes
 from implantforge.geom.inside import inside
 from implantforge.implants import Case, Implant, Params, choice, count, deg, mm
@@ -19,6 +20,8 @@ from implantforge.stages.socket import hu_at
 DEPTH_SIGMA_MM = 0.15
 """Of a depth read between two surfaces of one bone from CT (0.10 mm at 95 % each), with cuts that hang on landmarks of the
 tibia too (drawn knees: 0.10 mm)."""
+EXTERNAL_DEG = 3.0
+"""Outward turn where nobody gives one (2.7 +- 2.1 measured)."""
 
 
 class FemoralParams(Params):
@@ -29,14 +32,16 @@ class FemoralParams(Params):
     )
     width: str = choice("auto", ("auto", "standard", "narrow"), "the narrow variant is 4 mm narrower", tag="M",
                         source="2-5 mm")  # fmt: skip
-    alignment: str = choice("mechanical", ("mechanical", "kinematic"), "across the mechanical axis, or resurfaced")
+    alignment: str | None = choice(None, (None, "mechanical", "kinematic"), "across the mechanical axis, or resurfaced; "
+                                   "mechanical when absent, in a whole knee the whole's")  # fmt: skip
     rotation: str = choice(
         "pca", ("pca", "tea"), "turned from the hindmost points of the condyles, or along the epicondyles"
     )
-    external_deg: float = deg(3.0, 0.0, 8.0, "outward turn against the hindmost points (pca)", tag="R",
-                              source="3 deg by default; 2.7 +- 2.1 measured")  # fmt: skip
+    external_deg: float | None = deg(None, 0.0, 8.0, "outward turn against the hindmost points (pca); 3 when absent, or "
+                                     "by the alignment", tag="R", source="3 deg by default; 2.7 +- 2.1 measured")  # fmt: skip
     valgus_deg: float | None = deg(None, -8.0, 8.0, "valgus against the long axis; by the alignment when absent")
-    turn_deg: float | None = deg(None, -8.0, 12.0, "outward turn; by the alignment when absent")
+    turn_deg: float | None = deg(None, -8.0, 12.0, "outward turn, as external_deg but either way; by the alignment when "
+                                 "absent")  # fmt: skip
     shaft_valgus_deg: float = deg(6.0, 3.0, 9.0, "shaft to mechanical axis, where the head is not in the scan", tag="R",
                                   source="5.99 +- 0.70, median 5.0; drawn knees 5.7 +- 2.4")  # fmt: skip
     distal_mm: float = mm(
@@ -52,19 +57,44 @@ class FemoralParams(Params):
     bearing_stock_mm: float = mm(0.5, 0.4, 1.0, "stock on the joint surface, for machining and polishing", tag="M",
                                  source="+0.3-0.5 mm and more", of="design")  # fmt: skip
 
+    @model_validator(mode="after")
+    def _one_turn(self) -> FemoralParams:
+        """One setting at most says the outward turn."""
+        both = [
+            f"{name} = {value:g}" for name in ("turn_deg", "external_deg") if (value := getattr(self, name)) is not None
+        ]
+        both += ["rotation = tea"] if self.rotation == "tea" else []
+        if len(both) > 1:
+            raise ValueError(f"{' and '.join(both)} both set the outward turn; give one")
+        return self
+
+
+def given_turn(anatomy: Anatomy, frame: frames.Frame, params: FemoralParams) -> float | None:
+    """The outward turn that a person gives, deg, by whichever setting; None: the alignment's. AnatomyError when the
+    epicondyles asked for are not on the bone."""
+    if params.rotation == "tea":
+        return femoral.epicondylar_deg(anatomy, frame)
+    return params.external_deg if params.turn_deg is None else params.turn_deg
+
 
 def angles(bone: distal.Distal, frame: frames.Frame, case: Case, params: FemoralParams) -> femoral.Angles:
-    """Valgus and outward turn by the recipe."""
+    """Valgus and outward turn by the recipe: what is given wins, the rest is by the alignment."""
     kinematic = params.alignment == "kinematic"
-    valgus = femoral.native_valgus_deg(bone, frame.pose, case.side) if kinematic else 0.0
-    if kinematic:
-        turn = 0.0
-    elif params.rotation == "tea":
-        turn = femoral.epicondylar_deg(case.anatomy[f"femur_{case.side}"], frame)
-    else:
-        turn = params.external_deg
-    return femoral.Angles(valgus if params.valgus_deg is None else params.valgus_deg,
-                          turn if params.turn_deg is None else params.turn_deg)  # fmt: skip
+    valgus, turn = params.valgus_deg, given_turn(case.anatomy[f"femur_{case.side}"], frame, params)
+    if valgus is None:
+        valgus = femoral.native_valgus_deg(bone, frame.pose, case.side) if kinematic else 0.0
+    if turn is None:
+        turn = 0.0 if kinematic else EXTERNAL_DEG
+    return femoral.Angles(valgus, turn)
+
+
+def given(fit: Fit, params: FemoralParams) -> list[str]:
+    """The angles of a plan that a person gave, as they are told."""
+    out = [] if params.valgus_deg is None else [f"{params.valgus_deg:+.1f} deg of valgus"]
+    turned = f"turned {fit.metrics['external_to_condyles_deg']:+.1f} deg outward"
+    if params.rotation == "tea":
+        return [*out, f"{turned}, along the epicondyles"]
+    return out if params.turn_deg is None and params.external_deg is None else [*out, turned]
 
 
 def plan(case: Case, params: FemoralParams) -> Fit:
@@ -100,12 +130,14 @@ def plan(case: Case, params: FemoralParams) -> Fit:
     if "lateral_epicondyle" in anatomy.landmarks and "medial_epicondyle" in anatomy.landmarks:
         metrics["external_to_epicondyles_deg"] = turned.external_deg - femoral.epicondylar_deg(anatomy, frame)
     told = tuple(_told(row, rank, best) for rank, row in enumerate(found[:8], start=1))
-    values = {
+    values: dict[str, Any] = {
         "size": size.name, "ap_mm": size.ap_mm, "ml_mm": size.ml_mm, "narrow": best["narrow"], "side": case.side,
         "axis": frame.how, "bone_rotation": frame.pose.rotation.tolist(), "bone_origin_mm": frame.pose.origin_mm.tolist(),
         "cuts": femoral.cut_rows(size, pose, best["planes"]), "gap_samples": gap,
     }  # fmt: skip
-    return Fit("knee_femoral", values, pose, metrics, told, told[0]["why"])
+    fit = Fit("knee_femoral", values, pose, metrics, told, told[0]["why"])
+    values["told"] = [f"Given, not by the alignment: {', '.join(rows)}." for rows in [given(fit, params)] if rows]
+    return fit
 
 
 def resection_mm(params: FemoralParams) -> float:

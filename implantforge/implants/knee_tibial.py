@@ -33,9 +33,8 @@ class TibialParams(Params):
 
     size: int | None = choice(None, (None, *(int(w) for w in sizes.TRAY_ML_MM)), "width of the tray; found when absent",
                               source="vendors\' catalogues: 58-85 mm")  # fmt: skip
-    alignment: str = choice(
-        "mechanical", ("mechanical", "kinematic"), "across the mechanical axis, or along the plateaus"
-    )
+    alignment: str | None = choice(None, (None, "mechanical", "kinematic"), "across the mechanical axis, or along the "
+                                   "plateaus; mechanical when absent, in a whole knee the whole's")  # fmt: skip
     slope_deg: float | None = deg(None, 0.0, 10.0, "posterior slope; 3 when absent, kinematic: the patient's own within 0-7",
                                   tag="M", source="0-7, CR 3-7, PS 0-3, default 3")  # fmt: skip
     valgus_deg: float | None = deg(None, -8.0, 8.0, "valgus against the long axis; by the alignment when absent")
@@ -83,8 +82,15 @@ def plan(case: Case, params: TibialParams) -> Fit:
         "size": best["size"], "ml_mm": best["ml_mm"], "ap_mm": best["ap_mm"], "side": case.side, "axis": frame.how,
         "keel_length_mm": keel[0], "bone_rotation": frame.pose.rotation.tolist(),
         "stack_mm": params.tray_mm + params.coat_mm, "cuts": [row], "gap_samples": gap,
+        "told": [f"Given, not by the alignment: {', '.join(rows)}." for rows in [given(params)] if rows],
     }  # fmt: skip
     return Fit("knee_tibial", values, pose, metrics, told, told[0]["why"])
+
+
+def given(params: TibialParams) -> list[str]:
+    """The angles that a person gave, as they are told."""
+    rows = ((params.valgus_deg, "+.1f", "valgus"), (params.slope_deg, ".1f", "slope"))
+    return [f"{value:{form}} deg of {name}" for value, form, name in rows if value is not None]
 
 
 class Resected(NamedTuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from pydantic import model_validator
 
 from implantforge.core import AnatomyError, Check, Design, Fit, FitError, check
 from implantforge.implants import Case, Params, System, choice, deg, knee_femoral, knee_tibial, mm
@@ -21,7 +23,8 @@ TURN_DEG = (-3.6, 9.0)
 
 
 class TotalParams(Params):
-    """Alignment and gaps of the whole; parts keep their own values, but for alignment, which is set here."""
+    """Alignment and gaps of the whole; parts keep their own values: angles given there win over the alignment, which is
+    set here for both."""
 
     femoral: FemoralParams = FemoralParams()
     tibial: TibialParams = TibialParams()
@@ -35,6 +38,16 @@ class TotalParams(Params):
     insert_mm: float | None = choice(None, (None, *sizes.INSERTS_MM), "insert; nearest the resection when absent", "mm",
                                      tag="M", source="8-20 mm")  # fmt: skip
     depth_reach_mm: float = mm(4.0, 0.0, 5.0, "how far the tibial cut may leave the one asked, to match the gaps")
+
+    @model_validator(mode="after")
+    def _one_alignment(self) -> TotalParams:
+        """A part's alignment is the whole's."""
+        for name in ("femoral", "tibial"):
+            own = getattr(self, name).alignment
+            if own not in (None, self.alignment):
+                raise ValueError(f"{name}.alignment = {own} beside alignment = {self.alignment}: one serves both parts; "
+                                 f"give alignment = {own}, or {name}.valgus_deg for that part's own cut")  # fmt: skip
+        return self
 
 
 def plan(case: Case, params: TotalParams) -> Fit:
@@ -68,23 +81,32 @@ def plan(case: Case, params: TotalParams) -> Fit:
     told = tuple(_told(row, rank, best) for rank, row in enumerate(rows, start=1))
     release = _release(metrics, params)
     values = {
-        "told": _sentences(case, metrics, thigh, shin, release), "release": release,
+        "told": _sentences(case, metrics, thigh, shin, params, release), "release": release,
         "side": case.side, "alignment": params.alignment, "insert_mm": best["insert_mm"],
         "cuts": [*thigh.params["cuts"], *shin.params["cuts"]], "femur_axis": thigh.params["axis"],
         "tibia_axis": shin.params["axis"], "size": f"femur {thigh.params['size']}, tray {shin.params['size']}",
         "patella_buttons_mm": {str(d): t for d, t in sizes.PATELLA_MM.items()},
     }  # fmt: skip
-    return Fit("knee_total", values, thigh.pose, metrics, told, told[0]["why"], {"femoral": thigh, "tibial": shin})
+    parts = {"femoral": _untold(thigh), "tibial": _untold(shin)}
+    return Fit("knee_total", values, thigh.pose, metrics, told, told[0]["why"], parts)
+
+
+def _untold(part: Fit) -> Fit:
+    """A part's plan without its own sentences: here the whole's are told, and what it sets is not given by a person."""
+    return replace(part, params={name: value for name, value in part.params.items() if name != "told"})
 
 
 def _aligned(case: Case, params: TotalParams) -> TotalParams:
-    """The parts' parameters with the alignment of the whole; functional: valgus and turn solved for equal gaps."""
+    """The parts' parameters with the alignment of the whole; functional: valgus and turn solved for equal gaps, those
+    given kept."""
     plain = "kinematic" if params.alignment == "kinematic" else "mechanical"
     thigh = params.femoral.model_copy(update={"alignment": plain})
     shin = params.tibial.model_copy(update={"alignment": plain})
     if params.alignment == "functional":
         femur, tibia, turn = _balanced(case, thigh, shin, params.limit_deg)
-        thigh = thigh.model_copy(update={"valgus_deg": femur, "turn_deg": turn})
+        thigh = thigh.model_copy(
+            update={"valgus_deg": femur, "turn_deg": turn, "external_deg": None, "rotation": "pca"}
+        )
         shin = shin.model_copy(update={"valgus_deg": tibia})
     return params.model_copy(update={"femoral": thigh, "tibial": shin})
 
@@ -92,18 +114,18 @@ def _aligned(case: Case, params: TotalParams) -> TotalParams:
 def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float) -> tuple[float, float, float]:
     """Valgus of both cuts, shared evenly within most, and outward turn, at which both gaps are as wide medially as
     laterally: what one cut gives the other takes. Where the limit leaves a slant, flexion is turned to the same one, so
-    that one release evens both gaps."""
+    that one release evens both gaps. Angles that are given stay, and the others do what is left to do."""
     femur, tibia = case.anatomy[f"femur_{case.side}"], case.anatomy[f"tibia_{case.side}"]
     top = frames.femur(case.bones[femur.bone], femur, thigh.shaft_valgus_deg)
     low = frames.tibia(case.bones[tibia.bone], tibia, frames.akagi(tibia))
     bone = distal.of(case.bones[femur.bone], top.pose)
     slope = knee_tibial.slope_of(tibia.measures, shin)
     asked = femoral.Asked(thigh.distal_mm, 0.0, None, None)
-    valgus, turn = 0.0, thigh.external_deg
+    held = knee_femoral.given_turn(femur, top, thigh)
+    valgus, turn = 0.0, knee_femoral.EXTERNAL_DEG if held is None else held
     shares = (0.0, 0.0)
     for _ in range(8):
-        first = float(np.clip(valgus / 2, -most, most))
-        shares = (first, float(np.clip(valgus - first, -most, most)))
+        shares = _shared(valgus, most, thigh.valgus_deg, shin.valgus_deg)
         axes = femoral.axes(top, case.side, femoral.Angles(shares[0], turn))
         levels = femoral.levels(bone, axes, case.side, asked)
         _, medial, lateral = tibial.cut(tibia, low, slope, shares[1], shin.resection_mm)
@@ -111,8 +133,16 @@ def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float)
         behind = levels.posterior_medial_mm - levels.posterior_lateral_mm
         behind -= levels.distal_medial_mm - levels.distal_lateral_mm
         valgus = float(np.clip(valgus + np.degrees(off / CONDYLES_APART_MM), -most, most))
-        turn = float(np.clip(turn - np.degrees(behind / CONDYLES_APART_MM), *TURN_DEG))
+        if held is None:
+            turn = float(np.clip(turn - np.degrees(behind / CONDYLES_APART_MM), *TURN_DEG))
     return shares[0], shares[1], turn
+
+
+def _shared(valgus: float, most: float, femur: float | None, tibia: float | None) -> tuple[float, float]:
+    """Valgus of both cuts: half each, or what is given and the rest, found ones within most of the axes."""
+    if femur is None:
+        femur = float(np.clip(valgus / 2 if tibia is None else valgus - tibia, -most, most))
+    return femur, float(np.clip(valgus - femur, -most, most)) if tibia is None else tibia
 
 
 def _gaps(thigh: Fit, removed: tuple[float, float], params: TotalParams) -> dict[str, float]:
@@ -147,7 +177,13 @@ def _release(m: Mapping[str, Any], params: TotalParams) -> str:
     return f"{', '.join(told)}: {what}, {other}"
 
 
-def _sentences(case: Case, m: Mapping[str, Any], thigh: Fit, shin: Fit, release: str) -> list[str]:
+def _given(thigh: Fit, shin: Fit, params: TotalParams) -> str:
+    """The angles that a person gave, as they are told; empty without any."""
+    parts = {"femoral component": knee_femoral.given(thigh, params.femoral), "tray": knee_tibial.given(params.tibial)}
+    return "; ".join(f"{name} {', '.join(rows)}" for name, rows in parts.items() if rows)
+
+
+def _sentences(case: Case, m: Mapping[str, Any], thigh: Fit, shin: Fit, params: TotalParams, release: str) -> list[str]:
     """The plan as a surgeon reads it first."""
     f, t = thigh.metrics, shin.metrics
     before = f"{m['hka_before_deg']:.1f}" if "hka_before_deg" in m else "not measured, hip or ankle is not in the scan"
@@ -165,6 +201,8 @@ def _sentences(case: Case, m: Mapping[str, Any], thigh: Fit, shin: Fit, release:
         f"Gaps, medial / lateral: extension {m['gap_extension_medial_mm']:.1f} / {m['gap_extension_lateral_mm']:.1f} mm, "
         f"flexion {m['gap_flexion_medial_mm']:.1f} / {m['gap_flexion_lateral_mm']:.1f} mm.",
     ]
+    if hand := _given(thigh, shin, params):
+        out.append(f"Given, not found by the {params.alignment} alignment: {hand}.")
     if release:
         out.append(f"Uneven gaps: {release}.")
     if "patella_button_mm" in m:
@@ -273,7 +311,7 @@ def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: TotalPar
         check("hka_off_straight_deg", abs(m["hka_after_deg"] - 180.0), "deg", "<=", 3.0 if mechanical else 5.0,
               "HKA 180 +- 3 (mechanical), +- 5 (kinematic)", severity="fail" if mechanical else "flag"),
     ]  # fmt: skip
-    if not mechanical:
+    if not mechanical or _given(fit.parts["femoral"], fit.parts["tibial"], params):
         f, t = fit.parts["femoral"].metrics, fit.parts["tibial"].metrics
         rows += [
             check(
