@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from implantforge.core import AnatomyError, Array, Check, Design, Field, Fit, FitError, Lattice, Mesh, Pose, check
 from implantforge.geom import shapes
-from implantforge.implants import Case, Implant, Params, choice, count, deg, flag, mm, number
+from implantforge.implants import Case, Implant, Params, choice, deg, flag, mm, number
 from implantforge.stages import bearings, socket
 from implantforge.stages.anatomy.hip import angles, plane
 from implantforge.stages.phantoms import hip
@@ -40,9 +40,8 @@ FINS, FIN_THICK_MM = 12, 1.2
 class CupParams(Params):
     """What an engineer may set; the size left out is found from the patient."""
 
-    size: int | None = count(
-        None, 44, 66, "outer diameter; found by fit when absent", source="vendors' catalogues: 44-66 by 2 mm"
-    )
+    size: int | None = choice(None, SIZES, "outer diameter; found by fit when absent", unit="mm",
+                              source="vendors' catalogues: 44-66 by 2 mm")  # fmt: skip
     inclination_deg: float = deg(40.0, 25.0, 60.0, "radiographic inclination (Murray 1993)", tag="R",
                                  source="Lewinnek 40 +/- 10")  # fmt: skip
     anteversion_deg: float = deg(15.0, 0.0, 35.0, "radiographic anteversion (Murray 1993)", tag="R",
@@ -186,7 +185,8 @@ def plan(case: Case, params: CupParams) -> Fit:
     pose = Pose(_axes(way, case, origin, frame.rotation), origin)
     chance = _chances(rows, socket_mm, anatomy.landmarks["acetabulum_center"].sigma_mm)
     metrics, gap = _measure(case, seat, pose, best, frame, params)
-    metrics |= chance | {"pelvic_tilt_deg": frame.tilt_deg, "socket_diameter_mm": socket_mm, "center_sigma_mm": sigma}
+    metrics |= chance | {"pelvic_tilt_deg": frame.tilt_deg, "socket_diameter_mm": socket_mm, "center_sigma_mm": sigma,
+                         "inclination_deg": params.inclination_deg, "anteversion_deg": params.anteversion_deg}  # fmt: skip
     if np.isfinite(apart):
         metrics["head_to_socket_mm"] = apart
     alternatives = tuple(_told(row, rank, best) for rank, row in enumerate(rows, start=1))
@@ -201,11 +201,7 @@ def plan(case: Case, params: CupParams) -> Fit:
 
 
 def _sizes(params: CupParams) -> tuple[int, ...]:
-    if params.size is None:
-        return SIZES
-    if params.size not in SIZES:
-        raise FitError(f"hip_cup: no size {params.size}; there are {SIZES[0]}-{SIZES[-1]} by 2 mm")
-    return (params.size,)
+    return SIZES if params.size is None else (params.size,)
 
 
 def _placed(size: int, seat: Socket, centre: Array, socket_mm: float, params: CupParams) -> dict[str, Any]:

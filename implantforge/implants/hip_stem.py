@@ -126,6 +126,12 @@ def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, 
         level, found = higher, search(higher)
     if not found:
         isthmus = anatomy.measures.get("isthmus_diameter_mm", float("nan"))
+        if params.size is not None:
+            raise FitError(
+                f"hip_stem: size {params.size} of {params.family} does not fit {anatomy.bone}: it passes the canal wall by "
+                f"more than {params.overlap_limit_mm} mm, or the scan ends above its tip (isthmus {isthmus:.1f} mm); leave "
+                "params.size out and the canal's own size is found"
+            )
         raise FitError(
             f"hip_stem: no {params.family} stem fits {anatomy.bone}: even size 1 passes the canal wall by more than "
             f"{params.overlap_limit_mm} mm, or the scan ends above its tip (isthmus {isthmus:.1f} mm)"

@@ -32,8 +32,8 @@ class HipParams(Params):
     offset_change_mm: float = mm(0.0, -15.0, 15.0, "offset larger than that by so much")
     antetorsion_deg: float = deg(15.0, -20.0, 60.0, "native neck to the posterior condyles, where the scan does not show "
                                  "them", tag="M", source="adult femora 15 +/- 9 deg")  # fmt: skip
-    head_mm: float | None = mm(None, 28.0, 40.0, "head diameter; the largest that leaves 5 mm of liner when absent",
-                               source="vendors' catalogues")  # fmt: skip
+    head_mm: float | None = choice(None, bearings.HEADS_MM, "head diameter; the largest that leaves 5 mm of liner when "
+                                   "absent", unit="mm", source="vendors' catalogues")  # fmt: skip
     head_length: str = choice("M", tuple(bearings.LENGTHS_MM), "length of the head the neck is planned for")
     stem: hip_stem.StemParams = hip_stem.StemParams()
     cup: hip_cup.CupParams = hip_cup.CupParams()
@@ -77,7 +77,7 @@ def plan(case: Case, params: HipParams) -> Fit:
     values = {
         "side": case.side, "frame": cup.params["frame"], "femur_axis": setting.axis.how, "head_mm": best["head_mm"],
         "head_length": best["head_length"], "liner_mm": best["liner_mm"], "head_center_mm": centre.tolist(),
-        "heads": [_shown(row) for row in rows],
+        "heads": [_shown(row) for row in rows], "told": _sentences(params, cup, stem, setting, best, metrics),
     }  # fmt: skip
     reason = f"{told[0]['why']}; stem: {stem.reason}; cup: {cup.reason}"
     return Fit("hip_total", values, Pose(frame, np.asarray(middle)), metrics, told, reason, {"stem": stem, "cup": cup})
@@ -196,8 +196,8 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    what = (f"{row['head_mm']:.0f} {row['head_length']}: leg {row['leg_length_change_mm']:+.1f} mm, offset "
-            f"{row['offset_change_mm']:+.1f} mm, liner {row['liner_mm']:.1f} mm")  # fmt: skip
+    what = (f"{row['head_mm']:.0f} {row['head_length']}: leg {_signed(row['leg_length_change_mm'])} mm, offset "
+            f"{_signed(row['offset_change_mm'])} mm, liner {row['liner_mm']:.1f} mm")  # fmt: skip
     if row is best:
         return (
             f"{what}: nearest to the leg length and offset wanted, with {row['rom_short_deg']:.0f} deg of motion short"
@@ -234,6 +234,48 @@ def _measured(
         out |= {f"rom_{name}_deg": one.deg, f"rom_{name}_prosthetic_deg": one.prosthetic_deg,
                 f"rom_{name}_bony_deg": one.bony_deg}  # fmt: skip
     return out
+
+
+def _sentences(
+    params: HipParams, cup: Fit, stem: Fit, setting: Setting, best: Mapping[str, Any], m: Mapping[str, float]
+) -> list[str]:
+    """The plan as a surgeon reads it first."""
+    c, s = cup.metrics, stem.metrics
+    beside = "the other side is not in the scan"
+    if "leg_length_difference_mm" in m:
+        beside = (f"against the other side then {_signed(m['leg_length_difference_mm'])} and "
+                  f"{_signed(m['offset_difference_mm'])} mm")  # fmt: skip
+    short = []
+    for name, one in best["reach"].items():
+        if one.deg < motion.MOTIONS[name].wanted_deg:
+            by = "bone on bone" if one.bony_deg <= one.prosthetic_deg else "neck on liner"
+            short.append(f"{name.replace('_', ' ')} {one.deg:.0f} of {motion.MOTIONS[name].wanted_deg:.0f} deg ({by})")
+    return [
+        f"Cup {cup.params['size']} mm{_odds(c)}, {params.cup.inclination_deg:.0f} deg of inclination and "
+        f"{params.cup.anteversion_deg:.0f} of anteversion, radiographic, against the {cup.params['frame']}; "
+        f"{c['coverage_pct']:.0f} % covered ({params.cup.coverage_pct:.0f} needed).",
+        f"Stem size {stem.params['size']}{_odds(s)}, {s['fill_mid_pct']:.0f} % of the canal filled at its middle "
+        f"(80 wanted, 70 needed); neck cut {m['neck_cut_above_trochanter_mm']:.0f} mm above the lesser trochanter "
+        "(8-15 customary).",
+        f"Head {best['head_mm']:.0f} {best['head_length']}, liner {best['liner_mm']:.1f} mm.",
+        f"Leg {_signed(m['leg_length_change_mm'])} mm, offset {_signed(m['offset_change_mm'])} mm; {beside}.",
+        f"The neck points {m['stem_version_deg']:.0f} deg forward, with the cup {m['combined_version_deg']:.0f} (25-45 "
+        f"wanted); femur: {setting.axis.how}. It follows the head wanted: a change of offset or length turns it.",
+        f"Motion falls short in {'; '.join(short)}." if short else "Motion meets what is wanted in all directions.",
+    ]  # fmt: skip
+
+
+def _odds(metrics: Mapping[str, Any]) -> str:
+    """How sure a size is, where it was found."""
+    if "size_probability_pct" not in metrics:
+        return " (as asked)"
+    own, less, more = (metrics[f"size_{name}probability_pct"] for name in ("", "smaller_", "larger_"))
+    return f" (odds {own:.0f} %; smaller {less:.0f}, larger {more:.0f})"
+
+
+def _signed(value: float) -> str:
+    """One decimal with its sign; nought has none."""
+    return f"{value:+.1f}" if abs(value) >= 0.05 else "0.0"
 
 
 def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: HipParams) -> tuple[Check, ...]:

@@ -19,8 +19,8 @@ from implantforge.stages.phantoms import hip
 FIELD_MM, BAND_MM = 0.25, 2.5
 """The meshes as fields: distances sampled this far apart, exact this near the surface."""
 POINTS_MM, COARSE_MM = 2.0, 4.0
-CUT_MM = (8.0, 15.0)
-"""Neck cut above the lesser trochanter: how far it may move so that the head comes to its height."""
+CUT_MM, CUT_FIRST_MM = (8.0, 15.0), 12.0
+"""Neck cut above the lesser trochanter: how far it may move so that the head comes to its height, and where it begins."""
 
 
 class OwnStemParams(Params):
@@ -31,8 +31,9 @@ class OwnStemParams(Params):
                                 source="the maker's files")  # fmt: skip
     size: int | None = count(None, 1, 99, "size of the template; found by fit when absent")
     head_length: str | None = choice(None, tuple(LENGTHS_MM), "head length; the nearest to the patient's when absent")
-    resection_above_trochanter_mm: float = mm(12.0, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar",
-                                              tag="M", source="8-15 mm customary")  # fmt: skip
+    resection_above_trochanter_mm: float | None = mm(None, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar; "
+                                                     "found within 8-15, for the head's height, when absent", tag="M",
+                                                     source="8-15 mm customary")  # fmt: skip
     endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
                                  source="endosteal boundary 500-700 HU")  # fmt: skip
     cortex_mm: float = mm(
@@ -98,13 +99,15 @@ def _placed(
     case: Case, one: templates.Size, template: templates.Template, params: OwnStemParams, wall: Field, target: Array
 ) -> dict[str, Any]:
     """One size at rest: pose, overlap, fill, the head and what it misses of the patient's centre."""
-    anatomy, level = case.anatomy[f"femur_{case.side}"], params.resection_above_trochanter_mm
+    anatomy, level = case.anatomy[f"femur_{case.side}"], params.resection_above_trochanter_mm or CUT_FIRST_MM
     normal = seating.cut_normal(template.cut_angle_deg)
     for _ in range(2):
         start = seating.on_canal(anatomy, level, template.cut_angle_deg)
         rest = seating.seat(_points(one.mesh, normal, COARSE_MM), wall, start, press_mm=params.press_fit_mm, reach_mm=6.0,
                             reach_deg=4.0)  # fmt: skip
         pose = seating.turned_to(rest.pose, target)
+        if params.resection_above_trochanter_mm is not None:
+            break
         wanted = float(np.clip(level + pose.inverse_apply(target)[2] - one.head_mm[2], *CUT_MM))
         if abs(wanted - level) < 0.1:
             break
@@ -177,9 +180,11 @@ def _measure(
 def _told(row: dict[str, Any], best: dict[str, Any], params: OwnStemParams) -> dict[str, Any]:
     kept = {key: value for key, value in row.items() if key != "pose"}
     if row is best:
+        how = "as asked" if params.size is not None else "best fill of those that fit"
         why = (
-            f"size {row['size']}: best fill of those that fit ({row['fill_mid_pct']:.0f} % at mid-stem), overlap "
-            f"{row['overlap_mm']:.2f} mm, head {row['head_length']} {row['head_error_mm']:.1f} mm from the centre"
+            f"size {row['size']}, {how} ({row['fill_mid_pct']:.0f} % at mid-stem), overlap {row['overlap_mm']:.2f} mm, "
+            f"head {row['head_length']} {row['head_error_mm']:.1f} mm from the centre, leg "
+            f"{row['leg_length_change_mm']:+.1f} mm, offset {row['offset_change_mm']:+.1f} mm"
         )
     elif row["overlap_mm"] > params.overlap_limit_mm:
         why = f"passes the canal wall by {row['overlap_mm']:.2f} mm, limit {params.overlap_limit_mm}"

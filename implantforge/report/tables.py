@@ -83,7 +83,7 @@ def summary(run: RunFolder) -> list[str]:
         ("offset", pick(m, r"offset_(change|error|delta).*mm$", r"delta_offset")),
     ]
     told = [f"{what} changes by {found[1]:+.1f} mm".replace("-", "−") for what, found in changes if found]
-    if told:
+    if told and not plan.get("told"):
         out.append(
             f"{' and '.join(told)}.".replace("leg", "Leg", 1)
             if told[0].startswith("leg")
