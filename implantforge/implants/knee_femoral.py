@@ -3,6 +3,7 @@ replaced by a box. Titanium does not articulate: exported as a trial or as the b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,9 @@ class FemoralParams(Params):
     rotation: str = choice(
         "pca", ("pca", "tea"), "turned from the hindmost points of the condyles, or along the epicondyles"
     )
-    external_deg: float | None = deg(None, 0.0, 8.0, "outward turn against the hindmost points (pca); 3 when absent, or "
-                                     "by the alignment", tag="R", source="3 deg by default; 2.7 +- 2.1 measured")  # fmt: skip
+    external_deg: float | None = deg(None, 0.0, 8.0, "outward turn against the hindmost points (pca); 3 when "
+                                     "absent, or by the alignment", tag="R",
+                                     source="3 deg by default; 2.7 +- 2.1 measured")  # fmt: skip
     valgus_deg: float | None = deg(None, -8.0, 8.0, "valgus against the long axis; by the alignment when absent")
     turn_deg: float | None = deg(None, -8.0, 12.0, "outward turn, as external_deg but either way; by the alignment when "
                                  "absent")  # fmt: skip
@@ -51,7 +53,7 @@ class FemoralParams(Params):
     shift_mm: float = mm(
         0.5, 0.0, 1.5, "forward shift accepted for a smaller size", source="<= 1.5 mm; 0.5 keeps the gaps"
     )
-    cruciate: str = choice("CR", ("CR", "PS"), "posterior cruciate kept, or replaced by a box and cam", of="design")
+    cruciate: str = choice("CR", ("CR", "PS"), "posterior cruciate kept, or replaced by a box and cam")
     coat_mm: float = mm(1.2, 0.8, 1.6, "porous layer on the cut faces", tag="M", source="0.8-2.0 mm", of="design")
     lug_mm: float = mm(7.0, 6.0, 8.0, "diameter of the lugs", tag="M", source="6-8 x 10-14 mm", of="design")
     bearing_stock_mm: float = mm(0.5, 0.4, 1.0, "stock on the joint surface, for machining and polishing", tag="M",
@@ -114,30 +116,60 @@ def plan(case: Case, params: FemoralParams) -> Fit:
     found = femoral.rows(bone, axes, case.side, asked)
     best = found[0]
     if best["notch_mm"] > 0.5 or not np.isfinite(best["overhang_mm"]):
+        which = f"no size fits {name}: the nearest, {best['size']},"
+        if params.size is not None:
+            which = f"the size asked, {params.size}, does not fit {name} (leave it out to see those that do): it"
         raise FitError(
-            f"knee_femoral: no size fits {name}: the nearest, {best['size']}, notches the front cortex by "
-            f"{best['notch_mm']:.1f} mm and hangs over by {best['overhang_mm']:.1f} mm"
+            f"knee_femoral: {which} notches the front cortex by {best['notch_mm']:.1f} mm and hangs over by "
+            f"{best['overhang_mm']:.1f} mm"
         )
     size = sizes.femoral(best["ap_mm"], best["narrow"])
     pose = Pose(axes.rotation, axes.apply(np.array([best["x_mm"], best["y_mm"], best["z_mm"]])))
     metrics, gap = _measure(case, bone, pose, size, best)
     native = femoral.native_valgus_deg(bone, frame.pose, case.side)
-    metrics |= _chances(best, size, frames.BOW_SIGMA_DEG if frame.assumed else frame.sigma_deg, params) | {
+    chances, odds = _chances(found, best, size, frames.BOW_SIGMA_DEG if frame.assumed else frame.sigma_deg, params)
+    metrics |= chances | _box_bone(mesh, pose, size, case.side, params) | {
         "valgus_deg": turned.valgus_deg, "external_to_condyles_deg": turned.external_deg, "native_valgus_deg": native,
         "ldfa_before_deg": 90.0 - native, "ldfa_after_deg": 90.0 - turned.valgus_deg, "axis_sigma_deg": frame.sigma_deg,
         "axis_assumed": float(frame.assumed),
     }  # fmt: skip
     if "lateral_epicondyle" in anatomy.landmarks and "medial_epicondyle" in anatomy.landmarks:
         metrics["external_to_epicondyles_deg"] = turned.external_deg - femoral.epicondylar_deg(anatomy, frame)
-    told = tuple(_told(row, rank, best) for rank, row in enumerate(found[:8], start=1))
+    told = tuple(_told(row, rank, best, odds) for rank, row in enumerate(_worth_telling(found, odds), start=1))
+    told[0]["why"] += f"; {cruciate(metrics, params)}"
     values: dict[str, Any] = {
         "size": size.name, "ap_mm": size.ap_mm, "ml_mm": size.ml_mm, "narrow": best["narrow"], "side": case.side,
         "axis": frame.how, "bone_rotation": frame.pose.rotation.tolist(), "bone_origin_mm": frame.pose.origin_mm.tolist(),
-        "cuts": femoral.cut_rows(size, pose, best["planes"]), "gap_samples": gap,
+        "cuts": femoral.cut_rows(size, pose, best["planes"]), "gap_samples": gap, "depth_odds_pct": odds,
     }  # fmt: skip
     fit = Fit("knee_femoral", values, pose, metrics, told, told[0]["why"])
-    values["told"] = [f"Given, not by the alignment: {', '.join(rows)}." for rows in [given(fit, params)] if rows]
+    said = [cruciate(metrics, params), odds_told(fit)]
+    said += [f"given, not by the alignment: {', '.join(rows)}" for rows in [given(fit, params)] if rows]
+    values["told"] = [f"{line[0].upper()}{line[1:]}." for line in said if line]
     return fit
+
+
+def cruciate(metrics: Mapping[str, Any], params: FemoralParams) -> str:
+    """What becomes of the posterior cruciate, and the bone that a box leaves, as it is told."""
+    if params.cruciate == "CR":
+        return "posterior cruciate kept (CR)"
+    left = " / ".join(f"{metrics[f'box_bone_{part}_mm']:.1f}" for part in ("medial", "lateral"))
+    return f"posterior cruciate replaced (PS): its box leaves {left} mm of bone beside it, medial / lateral"
+
+
+def odds_told(fit: Fit) -> str:
+    """How likely each depth is, as it is told; empty where a size was asked."""
+    rows = sorted(fit.params["depth_odds_pct"].items(), key=lambda row: -row[1])
+    return f"odds of the femoral depth: {', '.join(f'{ap} {share:.0f} %' for ap, share in rows)}" if rows else ""
+
+
+def _box_bone(bone: Mesh, pose: Pose, size: sizes.Femoral, side: str, params: FemoralParams) -> dict[str, float]:
+    """Bone beside the box, mm; nothing without a box."""
+    s = condyles.shape(size, frames.handed(side), params.cruciate == "PS", params.lug_mm)
+    if s.housing is None:
+        return {}
+    left = femoral.by_side(box.beside(bone, pose, size, s).least_mm, side)
+    return {f"box_bone_{name}_mm": value for name, value in zip(("medial", "lateral"), left)}
 
 
 def resection_mm(params: FemoralParams) -> float:
@@ -176,21 +208,51 @@ def _measure(
     return metrics, {"points_mm": points.round(3).tolist(), "gap_mm": np.maximum(gap, 0.0).round(3).tolist()}
 
 
-def _chances(best: dict[str, Any], size: sizes.Femoral, sigma_deg: float, params: FemoralParams) -> dict[str, float]:
-    """How likely this depth and its neighbours are: a forward tilt of the axis moves the front cortex at the flange's
-    top."""
+def _chances(
+    found: list[dict[str, Any]], best: dict[str, Any], size: sizes.Femoral, sigma_deg: float, params: FemoralParams
+) -> tuple[dict[str, float], dict[str, float]]:
+    """How likely this depth is, any smaller one and any larger one; and each depth of 1 % or more by itself. A forward tilt
+    of the axis moves the front cortex at the flange's top. Of a size that was asked only the sigma is told."""
     sigma = float(np.hypot(DEPTH_SIGMA_MM, np.radians(sigma_deg) * size.top_mm))
-    proud = best["flange_proud_mm"] - best["shift_mm"]
-    step = 2.0 + 1.44 * np.tan(np.radians(sizes.DIVERGENCE_DEG))
-    smaller = float(ndtr((proud - (step - params.shift_mm)) / sigma)) if size.ap_mm > sizes.FEMORAL_AP_MM[0] else 0.0
-    larger = float(ndtr((-proud - params.shift_mm) / sigma)) if size.ap_mm < sizes.FEMORAL_AP_MM[-1] else 0.0
-    chances = {"smaller": smaller, "larger": larger}
-    out = {f"size_{name}_probability_pct": 100 * share for name, share in chances.items()}
-    return out | {"size_sigma_mm": sigma, "size_probability_pct": 100 * (1 - smaller - larger)}
+    if params.size is not None:
+        return {"size_sigma_mm": sigma}, {}
+    own = int(size.ap_mm)
+    shares = _shares(found, best, sigma, params.shift_mm, False)
+    if max(shares.values()) > shares[own]:
+        # a step that is the same for every bone may contradict the rank; what each size leaves on this bone does not
+        shares = _shares(found, best, sigma, params.shift_mm, True)
+    smaller = round(100 * sum(share for ap, share in shares.items() if ap < own), 2)
+    larger = round(100 * sum(share for ap, share in shares.items() if ap > own), 2)
+    out = {"size_smaller_probability_pct": smaller, "size_larger_probability_pct": larger, "size_sigma_mm": sigma,
+           "size_probability_pct": round(100 - smaller - larger, 2)}  # fmt: skip
+    return out, {str(ap): round(100 * share, 2) for ap, share in shares.items() if share >= 0.01}
 
 
-def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any]:
-    """A row as people read it."""
+def _shares(
+    found: list[dict[str, Any]], best: dict[str, Any], sigma: float, shift_mm: float, read: bool
+) -> dict[int, float]:
+    """Share of each depth, 0 to 1: it does not notch when shifted and the next smaller one does. read: by what every size
+    leaves in front of this bone, else by the step between sizes on a level one."""
+    proud = {row["ap_mm"]: row["flange_proud_mm"] - row["shift_mm"] for row in found}
+    here, step = proud[best["ap_mm"]], 2.0 + 1.44 * np.tan(np.radians(sizes.DIVERGENCE_DEG))
+    fits, before = {}, 0.0
+    for ap in sizes.FEMORAL_AP_MM:
+        at = proud.get(ap, np.nan)
+        at = at if read and np.isfinite(at) else here + (ap - best["ap_mm"]) / 2 * step
+        up_to = 1.0 if ap == sizes.FEMORAL_AP_MM[-1] else max(before, float(ndtr((at + shift_mm) / sigma)))
+        fits[ap], before = up_to - before, up_to
+    return fits
+
+
+def _worth_telling(found: list[dict[str, Any]], odds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The first eight rows, and the best row of every depth that the odds name; in their order."""
+    first = {row["ap_mm"]: row for row in reversed(found)}
+    named = [first[ap] for ap in map(int, odds) if ap in first]
+    return [row for rank, row in enumerate(found) if rank < 8 or any(row is one for one in named)]
+
+
+def _told(row: dict[str, Any], rank: int, best: dict[str, Any], odds: Mapping[str, float]) -> dict[str, Any]:
+    """A row as people read it; odds are its depth's, both widths together."""
     lies = f"flange {row['flange_proud_mm']:.1f} mm in front of the cortex, overhang {row['overhang_mm']:+.1f} mm"
     if row["notch_mm"] > 0:
         why = f"does not fit: notches the front cortex by {row['notch_mm']:.1f} mm"
@@ -202,6 +264,8 @@ def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any
                                       "underhang_mm")}  # fmt: skip
     kept |= {key: getattr(row["planes"], key) for key in row["planes"]._fields if key.endswith("al_mm")}
     shown = {key: round(value, 3) if isinstance(value, float) else value for key, value in kept.items()}
+    if odds:
+        shown["odds_pct"] = odds.get(f"{row['ap_mm']:.0f}", 0.0)
     return {"rank": rank, **shown, "score": round(-row["cost"], 3), "why": why}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from implantforge.stages.socket import hu_at
 RIM_WIDTH_MM, RIM_HEIGHT_MM = 2.5, 3.5
 """Of the wall that locks the insert."""
 STEM_MM, TIP_MM, PEG_MM, PEG_LENGTH_MM, WING_MM = 13.0, 8.0, 9.0, 14.0, 3.5
+RESECTION_MM = (8.0, 10.0)
+"""Customary depth under the higher (less worn) plateau."""
 KEEL_LENGTHS_MM = (45.0, 40.0, 35.0, 30.0, 25.0)
 """Tried from the longest: 25-50 mm."""
 CLEAR_MM = 2.0
@@ -63,7 +66,10 @@ def plan(case: Case, params: TibialParams) -> Fit:
     found = tibial.rows(face, case.side, None if params.size is None else float(params.size))
     best = found[0]
     if best["overhang_mm"] > tibial.OVERHANG_MOST_MM:
-        raise FitError(f"knee_tibial: no tray fits {name}: even the {best['size']} mm one hangs over by "
+        which = f"no tray fits {name}: even the {best['size']} mm one"
+        if params.size is not None:
+            which = f"the tray asked, {params.size} mm, does not fit {name} (leave size out to see those that do): it"
+        raise FitError(f"knee_tibial: {which} hangs over by "
                        f"{best['overhang_mm']:.1f} mm ({tibial.OVERHANG_MOST_MM:.0f} allowed)")  # fmt: skip
     pose = Pose(cut.rotation, cut.apply(np.array([best["x_mm"], best["y_mm"], 0.0])))
     keel = _keel(case, mesh, pose, best["ml_mm"], params)
@@ -78,12 +84,15 @@ def plan(case: Case, params: TibialParams) -> Fit:
     row = {"name": "tibia", "kind": "cut plane", "frame": "patient LPS mm", "bone": "tibia",
            "point_mm": cut.origin_mm.tolist(), "normal": cut.rotation[:, 2].tolist(),
            "removed_medial_mm": medial, "removed_lateral_mm": lateral}  # fmt: skip
-    values = {
+    values: dict[str, Any] = {
         "size": best["size"], "ml_mm": best["ml_mm"], "ap_mm": best["ap_mm"], "side": case.side, "axis": frame.how,
         "keel_length_mm": keel[0], "bone_rotation": frame.pose.rotation.tolist(),
         "stack_mm": params.tray_mm + params.coat_mm, "cuts": [row], "gap_samples": gap,
         "told": [f"Given, not by the alignment: {', '.join(rows)}." for rows in [given(params)] if rows],
     }  # fmt: skip
+    if remark := resection_remark(metrics):
+        values["told"].append(f"{remark[0].upper()}{remark[1:]}.")
+        told[0]["why"] += f"; {remark}"
     return Fit("knee_tibial", values, pose, metrics, told, told[0]["why"])
 
 
@@ -91,6 +100,15 @@ def given(params: TibialParams) -> list[str]:
     """The angles that a person gave, as they are told."""
     rows = ((params.valgus_deg, "+.1f", "valgus"), (params.slope_deg, ".1f", "slope"))
     return [f"{value:{form}} deg of {name}" for value, form, name in rows if value is not None]
+
+
+def resection_remark(metrics: Mapping[str, Any]) -> str:
+    """Said of a cut that lies more than 1 mm outside the customary depth; empty of others."""
+    removed = max(metrics["resection_medial_mm"], metrics["resection_lateral_mm"])
+    low, high = RESECTION_MM
+    if low - 1.0 <= removed <= high + 1.0:
+        return ""
+    return f"the tibia is cut {removed:.1f} mm under its higher plateau, where {low:.0f}-{high:.0f} mm are customary"
 
 
 class Resected(NamedTuple):
@@ -171,8 +189,9 @@ def _chances(found: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, flo
     larger = float(ndtr((tibial.OVERHANG_MM - by[min(above)]) / OVERHANG_SIGMA_MM)) if above else 0.0
     below = any(w < best["ml_mm"] for w in by)
     smaller = float(ndtr((best["overhang_mm"] - tibial.OVERHANG_MM) / OVERHANG_SIGMA_MM)) if below else 0.0
-    return {"size_smaller_probability_pct": 100 * smaller, "size_larger_probability_pct": 100 * larger,
-            "size_probability_pct": 100 * (1 - smaller - larger)}  # fmt: skip
+    rounded = [round(100 * share, 2) for share in (smaller, larger)]
+    return {"size_smaller_probability_pct": rounded[0], "size_larger_probability_pct": rounded[1],
+            "size_probability_pct": round(100 - sum(rounded), 2)}  # fmt: skip
 
 
 def _series_ends(width_mm: float, overhang_mm: float) -> str:
@@ -344,7 +363,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams)
     m = fit.metrics
     uncut, beyond = outside_mm3(case.bones[f"tibia_{case.side}"], made, fit.pose)
     local = fit.pose.inverse_apply(part.vertices)
-    least, most = (8.0, 10.0)
+    least, most = RESECTION_MM
     removed = max(m["resection_medial_mm"], m["resection_lateral_mm"])
     return (
         check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cut"),

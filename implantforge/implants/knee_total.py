@@ -18,6 +18,8 @@ from implantforge.stages.phantoms import knee
 
 GAP_TOLERANCE_MM = 0.5
 CONDYLES_APART_MM = 46.0
+SLOPE_DEG = {"CR": (3.0, 7.0), "PS": (0.0, 3.0)}
+"""Of the tibial cut: a kept cruciate needs slope, a cam hits its post with too much of it."""
 TURN_DEG = (-3.6, 9.0)
 """Epicondyles lie within this of the hindmost points: a turn that balances goes no further."""
 
@@ -55,7 +57,9 @@ def plan(case: Case, params: TotalParams) -> Fit:
     and the cut at exactly that depth.
 
     Gap of a compartment: what is removed of femur and tibia there plus joint_space_mm; in flexion with the posterior
-    condyles. Ranked alternatives are inserts. FitError when no insert fits within depth_reach_mm.
+    condyles. Both are measured square to the tibial cut under the plateaus' middles, about which slope turns it: slope does
+    not widen the flexion gap here, as it does where the femur rolls back. Ranked alternatives are inserts. FitError when
+    no insert fits within depth_reach_mm.
     """
     own = _aligned(case, params)
     thigh = knee_femoral.plan(case, own.femoral)
@@ -64,11 +68,11 @@ def plan(case: Case, params: TotalParams) -> Fit:
     rows = _inserts(gap, own.tibial.tray_mm + own.tibial.coat_mm, params)
     best = rows[0]
     if not best["fits"]:
-        raise FitError(
-            f"knee_total: no insert fills a gap of {gap:.1f} mm: the nearest, "
-            f"{best['insert_mm']:.0f} mm, asks for a tibial cut {best['deeper_mm']:+.1f} mm deeper "
-            f"({params.depth_reach_mm} allowed)"
-        )
+        which = f"no insert fills a gap of {gap:.1f} mm: the nearest, {best['insert_mm']:.0f} mm,"
+        if params.insert_mm is not None:
+            which = f"the insert asked, {params.insert_mm:.0f} mm, does not fill a gap of {gap:.1f} mm: it"
+        raise FitError(f"knee_total: {which} asks for a tibial cut {_beyond(best['deeper_mm'], params.depth_reach_mm)} mm "
+                       f"deeper ({params.depth_reach_mm:g} allowed)")  # fmt: skip
     deeper = own.tibial.model_copy(update={"resection_mm": own.tibial.resection_mm + best["deeper_mm"]})
     shin = knee_tibial.plan(case, deeper)
     gaps = _gaps(thigh, (shin.metrics["resection_medial_mm"], shin.metrics["resection_lateral_mm"]), params)
@@ -78,7 +82,8 @@ def plan(case: Case, params: TotalParams) -> Fit:
         "laxity_flexion_mm": gaps["gap_flexion_mm"] - best["stack_mm"], "tibial_cut_deeper_mm": best["deeper_mm"],
     }  # fmt: skip
     metrics |= _patella(case)
-    told = tuple(_told(row, rank, best) for rank, row in enumerate(rows, start=1))
+    told = tuple(_told(row, rank, best, params.depth_reach_mm) for rank, row in enumerate(rows, start=1))
+    told[0]["why"] = "; ".join([told[0]["why"], *_remarks(thigh, shin, params)])
     release = _release(metrics, params)
     values = {
         "told": _sentences(case, metrics, thigh, shin, params, release), "release": release,
@@ -177,6 +182,18 @@ def _release(m: Mapping[str, Any], params: TotalParams) -> str:
     return f"{', '.join(told)}: {what}, {other}"
 
 
+def _remarks(thigh: Fit, shin: Fit, params: TotalParams) -> list[str]:
+    """What a surgeon must not miss: the cruciate, angles that were given, a slope or a cut out of the ordinary."""
+    out = [knee_femoral.cruciate(thigh.metrics, params.femoral)]
+    if hand := _given(thigh, shin, params):
+        out.append(f"given, not found by the {params.alignment} alignment: {hand}")
+    slope, kind = shin.metrics["slope_deg"], params.femoral.cruciate
+    low, high = SLOPE_DEG[kind]
+    if not low <= slope <= high:
+        out.append(f"{slope:.1f} deg of slope, where {kind} asks for {low:.0f}-{high:.0f}")
+    return [*out, *filter(None, [knee_tibial.resection_remark(shin.metrics)])]
+
+
 def _given(thigh: Fit, shin: Fit, params: TotalParams) -> str:
     """The angles that a person gave, as they are told; empty without any."""
     parts = {"femoral component": knee_femoral.given(thigh, params.femoral), "tray": knee_tibial.given(params.tibial)}
@@ -199,10 +216,14 @@ def _sentences(case: Case, m: Mapping[str, Any], thigh: Fit, shin: Fit, params: 
         f"{_way(f['external_to_condyles_deg'], 'outward', 'inward')} of the hindmost condyles; tray "
         f"{abs(t['valgus_deg']):.1f} deg {_way(t['valgus_deg'], 'valgus', 'varus')}.",
         f"Gaps, medial / lateral: extension {m['gap_extension_medial_mm']:.1f} / {m['gap_extension_lateral_mm']:.1f} mm, "
-        f"flexion {m['gap_flexion_medial_mm']:.1f} / {m['gap_flexion_lateral_mm']:.1f} mm.",
+        f"flexion {m['gap_flexion_medial_mm']:.1f} / {m['gap_flexion_lateral_mm']:.1f} mm, both square to the tibial cut "
+        "under the plateaus' middles: slope does not widen the flexion gap told here.",
     ]
-    if hand := _given(thigh, shin, params):
-        out.append(f"Given, not found by the {params.alignment} alignment: {hand}.")
+    out += [
+        f"{line[0].upper()}{line[1:]}."
+        for line in [*_remarks(thigh, shin, params), knee_femoral.odds_told(thigh)]
+        if line
+    ]
     if release:
         out.append(f"Uneven gaps: {release}.")
     if "patella_button_mm" in m:
@@ -237,10 +258,16 @@ def _inserts(gap: float, tray_mm: float, params: TotalParams) -> list[dict[str, 
     return sorted(found, key=lambda row: (not row["fits"], abs(row["deeper_mm"]), row["insert_mm"]))
 
 
-def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any]:
+def _beyond(value: float, most: float) -> str:
+    """A signed length beyond a limit with as many digits as show it, three at most: there it is rounded outward."""
+    outward = float(np.copysign(np.ceil(1e3 * abs(value)) / 1e3, value))
+    return next((text for digits in (1, 2) if abs(float(text := f"{value:+.{digits}f}")) > most), f"{outward:+.3f}")
+
+
+def _told(row: dict[str, Any], rank: int, best: dict[str, Any], most: float) -> dict[str, Any]:
     """A row as people read it."""
     if not row["fits"]:
-        why = f"asks for a tibial cut {row['deeper_mm']:+.1f} mm deeper: too far"
+        why = f"asks for a tibial cut {_beyond(row['deeper_mm'], most)} mm deeper: too far ({most:g} allowed)"
     elif row is best:
         why = (
             f"{row['insert_mm']:.0f} mm insert: fills the gaps, tibial cut {row['deeper_mm']:+.1f} mm off the one asked"
@@ -311,6 +338,14 @@ def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: TotalPar
         check("hka_off_straight_deg", abs(m["hka_after_deg"] - 180.0), "deg", "<=", 3.0 if mechanical else 5.0,
               "HKA 180 +- 3 (mechanical), +- 5 (kinematic)", severity="fail" if mechanical else "flag"),
     ]  # fmt: skip
+    slope, kind = fit.parts["tibial"].metrics["slope_deg"], params.femoral.cruciate
+    low, high = SLOPE_DEG[kind]
+    if kind == "PS":
+        rows.append(
+            check("slope_stabilised_deg", slope, "deg", "<=", high, "slope 0-3 deg with PS: give tibial.slope_deg")
+        )
+    else:
+        rows.append(check("slope_cruciate_kept_deg", slope, "deg", ">=", low, "slope 3-7 deg with CR", severity="flag"))
     if not mechanical or _given(fit.parts["femoral"], fit.parts["tibial"], params):
         f, t = fit.parts["femoral"].metrics, fit.parts["tibial"].metrics
         rows += [
