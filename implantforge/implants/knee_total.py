@@ -83,7 +83,7 @@ def plan(case: Case, params: TotalParams) -> Fit:
     }  # fmt: skip
     metrics |= _patella(case)
     told = tuple(_told(row, rank, best, params.depth_reach_mm) for rank, row in enumerate(rows, start=1))
-    told[0]["why"] = "; ".join([told[0]["why"], *_remarks(thigh, shin, params)])
+    told[0]["why"] += f"; {knee_femoral.cruciate(thigh.metrics, params.femoral)}"
     release = _release(metrics, params)
     values = {
         "told": _sentences(case, metrics, thigh, shin, params, release), "release": release,
