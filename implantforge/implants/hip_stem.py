@@ -140,7 +140,7 @@ def seated(wall: Field, anatomy: Anatomy, params: StemParams, target_mm: Array, 
     stem = body(best["width_mm"], best["length_mm"], best["style"], params.section_exponent)
     pose: Pose = best["pose"]
     metrics, gap = _measure(stem, pose, wall, cut, best | {"coat_mm": best["length_mm"] / 3})
-    metrics |= _chances(found, params)
+    metrics |= _chances(found, params) | {"canal_size": best["agreed"]}
     low = pose.inverse_apply(anatomy.at("lesser_trochanter"))
     metrics["neck_cut_above_trochanter_mm"] = float(-(low @ cut) / cut[2])
     solved = _neck(best, anatomy, target_mm, params, head_extra_mm)
