@@ -1,10 +1,10 @@
 """Total hips of sampled patients against the same rules applied to what they were drawn from. asv names.
 
 IMPLANTFORGE_HIPS (default 100) says how many hips: both sides of seeds 3000, 3001, ...
-(seeds 3000 to 3007 and 3025 to 3031 were looked at while the search was refined, the others not). The bones are those drawn, not
-segmented (bench_bones and bench_patients measure that); the femur is cut where its scan ends, its canal is read from a CT
-painted around it with the blur and noise of a whole one. Truth: the planted hip centre, socket radius and lesser
-trochanter, and the canal as it was painted, by the very search that plans. `python benchmarks/bench_hips.py 4` prints
+(seeds 3000 to 3007 and 3025 to 3031 were looked at while the search was refined, the others not). The bones are
+those drawn, not segmented (bench_bones and bench_patients measure that); the femur is cut where its scan ends, its canal
+is read from a CT painted around it with the blur and noise of a whole one. Truth: the planted hip centre, socket radius and
+lesser trochanter, and the canal as it was painted, by the very search that plans. `python benchmarks/bench_hips.py 4` prints
 every hip.
 """
 
