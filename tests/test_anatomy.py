@@ -226,6 +226,17 @@ def test_spheres_on_part_of_a_ball():
     assert np.allclose(found.center_mm, [5, 6, 7], atol=0.05) and found.radius_mm == pytest.approx(24.0, abs=0.05)
 
 
+def test_a_head_that_dips_toward_its_neck_keeps_the_centre_of_its_ball():
+    """Two thirds of the surface lie on the ball, the rest sinks by up to 2 mm on one side, as heads do at the neck."""
+    ball = trimesh.creation.icosphere(subdivisions=5, radius=24.0)
+    v, f = np.asarray(ball.vertices), np.asarray(ball.faces, np.int32)
+    low = np.clip((-v[:, 2] - 2.0) / 12.0, 0.0, 1.0) * np.clip(v[:, 0] / 12.0, 0.0, 1.0)
+    v = v * (1.0 - 2.0 * low / 24.0)[:, None]
+    normals, area = atlas.vertex_normals(v, f)
+    found = sphere.robust_sphere(v, normals, area, v[v[:, 2] > -14.0])
+    assert np.linalg.norm(found.center_mm) < 0.05 and found.radius_mm == pytest.approx(24.0, abs=0.05)
+
+
 def test_samples_lie_on_the_surface_and_mirror(femur):
     cloud = register.sample(femur.mesh, 500)
     image = register.sample(femur.mesh.mirrored_x(), 500)

@@ -146,3 +146,11 @@ def test_sizes_of_children_of_giants_and_of_no_one(femur: Mesh) -> None:
     for factor in (0.21, 1.6):
         with pytest.raises(AnatomyError, match=r"femur_left: no one has it of this size: .* mm from corner to corner"):
             identify.one(Mesh(half.vertices * factor, half.faces), NAME)
+
+
+@pytest.mark.parametrize("part", ["proximal", "distal"])
+def test_a_measure_that_a_cut_bone_lacks_is_refused_not_left_out(part: str) -> None:
+    page = anatomy.examine(NAME, drawn_bones.draw(np.random.default_rng(8), "femur", part, "left").mesh)
+    for name in anatomy.OWED["femur"]:
+        assert (name in page.measures) != (name in page.refused), name
+    assert any(name in page.refused for name in anatomy.OWED["femur"])

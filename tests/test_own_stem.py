@@ -100,6 +100,12 @@ def test_its_part_is_the_makers_shape_closed_and_checked(left: Case, folder: Pat
         assert row.passed or row.severity == "flag", f"{row.name} {row.value} {row.unit}"
 
 
+def test_a_neck_cut_that_is_given_holds(left: Case, folder: Path, fit: Any) -> None:
+    given = own_stem.plan(left, asked(folder, size=fit.params["size"], resection_above_trochanter_mm=14.0))
+    assert given.params["cut_mm"] == 14.0 != fit.params["cut_mm"]
+    assert given.reason.startswith(f"size {fit.params['size']}, as asked")
+
+
 def test_no_size_that_fits_is_said_with_numbers(left: Case, folder: Path) -> None:
     with pytest.raises(FitError, match=r"no size of Ours as meshes fits femur_left: the best, size \d+, passes"):
         own_stem.plan(left, asked(folder, overlap_limit_mm=0.0, press_fit_mm=0.0, cortex_mm=5.0))
