@@ -56,13 +56,16 @@ def plan_(recipe: str, as_json: bool, **options: Any) -> int:
     """Build RECIPE up to the fit: size, pose and ranked alternatives, in fit.json. Lengths in mm, patient LPS."""
     import json
 
+    from implantforge.implants import odds
+
     manifest, folder = _build(recipe, "plan", **options)
     fit = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
     if as_json:
         put_json({"run": str(folder), **manifest, "fit": {k: v for k, v in fit.items() if k != "gap_samples"}})
         return OK
     click.echo(f"{manifest['implant']} {manifest['side']}: {fit['reason']}")
-    for line in fit["params"].get("told") or _odds(fit["metrics"]):
+    sized = [f"Size {fit['params']['size']}{odds(fit['metrics'])}."] if "size" in fit["params"] else []
+    for line in fit["params"].get("told") or sized:
         click.echo(f"  {line}")
     for reason in manifest["ct"]["reasons"] if manifest["ct"]["verdict"] != "accepted" else ():
         click.echo(f"  CT {manifest['ct']['verdict']}: {reason}")
@@ -137,14 +140,6 @@ def _summary(manifest: Mapping[str, Any], folder: Path) -> None:
         click.echo(f"  {kind}: {row['name']} {_short(row['value'])} {row['unit']}, "
                    f"limit {row['sense']} {_short(row['limit'])}: {row['source']}")  # fmt: skip
     click.echo(f"{folder}/part.3mf  {folder}/part.stl  {folder}/report.html")
-
-
-def _odds(metrics: Mapping[str, Any]) -> list[str]:
-    """How sure the size is, where it was found."""
-    if "size_probability_pct" not in metrics:
-        return []
-    own, less, more = (metrics[f"size_{name}probability_pct"] for name in ("", "smaller_", "larger_"))
-    return [f"Odds of the size: {own:.0f} %; the next smaller {less:.0f}, the next larger {more:.0f}."]
 
 
 def _short(value: Any) -> str:

@@ -11,6 +11,12 @@ from implantforge.cli import OK, put_json
 from implantforge.cli.reading import read_mesh
 from implantforge.core.errors import InputError
 
+LEGEND = """\
++-: one sigma. Of a landmark: of finding it; definition: what raters disagree on besides. Of a measure: both, carried
+into it. A frame: its origin in mm, then its axes x, y and z, in LPS; x of a shaft points medially, so that its y points
+forward on a left bone, backward on a right one. hka above 180: valgus; pelvic tilt above 0: spines behind the tubercles;
+epicondylar to condylar above 0: turned outward. Inclination and anteversion without a word: radiographic (Murray 1993)."""
+
 
 @click.command("landmarks")
 @click.argument("meshes", nargs=-1, required=True, metavar="NAME=MESH...")
@@ -65,19 +71,7 @@ def landmarks_(
         return OK
     for name, page_ in pages.items():
         _tell(name, page_)
-    click.echo(
-        "+-: one sigma. Of a landmark: of finding it; definition: what raters disagree on besides. Of a measure: both,"
-    )
-    click.echo(
-        "carried into it. A frame: its origin in mm, then its axes x, y and z, in LPS; x of a shaft points medially,"
-    )
-    click.echo(
-        "so that its y points forward on a left bone, backward on a right one. hka above 180: valgus; pelvic tilt above 0:"
-    )
-    click.echo(
-        "spines behind the tubercles; epicondylar to condylar above 0: turned outward. Inclination and anteversion without"
-    )
-    click.echo("a word are radiographic (Murray 1993).")
+    click.echo(LEGEND)
     return OK
 
 

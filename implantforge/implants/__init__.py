@@ -170,6 +170,14 @@ class Member(NamedTuple):
         return fit.parts[self.name] if self.name else fit
 
 
+def odds(metrics: Mapping[str, Any]) -> str:
+    """How sure a size is, in words to follow it."""
+    if "size_probability_pct" not in metrics:
+        return " (as asked)"
+    own, less, more = (metrics[f"size_{name}probability_pct"] for name in ("", "smaller_", "larger_"))
+    return f" (odds {own:.0f} %; smaller {less:.0f}, larger {more:.0f})"
+
+
 def _named(patterns: Sequence[str], side: str) -> tuple[str, ...]:
     other = "right" if side == "left" else "left"
     return tuple(name.format(side=side, other=other) for name in patterns)

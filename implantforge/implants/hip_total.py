@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from implantforge.core import Array, Check, Design, Fit, FitError, Pose, Side, check
 from implantforge.geom import shapes
-from implantforge.implants import Case, Params, System, choice, deg, hip_cup, hip_stem, mm
+from implantforge.implants import Case, Params, System, choice, deg, hip_cup, hip_stem, mm, odds
 from implantforge.stages import bearings, legs, motion
 from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.hip import angles
@@ -251,10 +251,10 @@ def _sentences(
             by = "bone on bone" if one.bony_deg <= one.prosthetic_deg else "neck on liner"
             short.append(f"{name.replace('_', ' ')} {one.deg:.0f} of {motion.MOTIONS[name].wanted_deg:.0f} deg ({by})")
     return [
-        f"Cup {cup.params['size']} mm{_odds(c)}, {params.cup.inclination_deg:.0f} deg of inclination and "
+        f"Cup {cup.params['size']} mm{odds(c)}, {params.cup.inclination_deg:.0f} deg of inclination and "
         f"{params.cup.anteversion_deg:.0f} of anteversion, radiographic, against the {cup.params['frame']}; "
         f"{c['coverage_pct']:.0f} % covered ({params.cup.coverage_pct:.0f} needed).",
-        f"Stem size {stem.params['size']}{_odds(s)}, {s['fill_mid_pct']:.0f} % of the canal filled at its middle "
+        f"Stem size {stem.params['size']}{odds(s)}, {s['fill_mid_pct']:.0f} % of the canal filled at its middle "
         f"(80 wanted, 70 needed); neck cut {m['neck_cut_above_trochanter_mm']:.0f} mm above the lesser trochanter "
         "(8-15 customary).",
         f"Head {best['head_mm']:.0f} {best['head_length']}, liner {best['liner_mm']:.1f} mm.",
@@ -263,14 +263,6 @@ def _sentences(
         f"wanted); femur: {setting.axis.how}. It follows the head wanted: a change of offset or length turns it.",
         f"Motion falls short in {'; '.join(short)}." if short else "Motion meets what is wanted in all directions.",
     ]  # fmt: skip
-
-
-def _odds(metrics: Mapping[str, Any]) -> str:
-    """How sure a size is, where it was found."""
-    if "size_probability_pct" not in metrics:
-        return " (as asked)"
-    own, less, more = (metrics[f"size_{name}probability_pct"] for name in ("", "smaller_", "larger_"))
-    return f" (odds {own:.0f} %; smaller {less:.0f}, larger {more:.0f})"
 
 
 def _signed(value: float) -> str:
