@@ -58,6 +58,23 @@ def test_no_deeper_body_of_the_size_would_go_in() -> None:
     assert beyond > ASKED.overlap_limit_mm or best["style"].depth_ratio >= stemsearch.DEPTHS[1]
 
 
+def test_every_body_of_the_size_rests_at_the_seat_that_the_styles_share() -> None:
+    own = [row for row in found() if row["size"] == found()[0]["size"]]
+    apart = [np.linalg.norm(row["pose"].origin_mm - own[0]["pose"].origin_mm) for row in own]
+    assert len(own) >= stemsearch.TRIED and max(apart) < 2 * np.hypot(*stemsearch.REACHES[0]) + 0.1
+
+
+def test_a_rough_wall_does_not_move_the_seat() -> None:
+    smooth = cone(0.0)
+
+    def rough(points: Array) -> Array:
+        return smooth.wall.evaluate(points) + 0.12 * np.sin(points @ np.array([0.9, 0.7, 0.31]) + 1.0)
+
+    other = stemsearch.search(ASKED, smooth._replace(wall=Field(rough, smooth.wall.bounds)))[0]["pose"]
+    assert np.linalg.norm(other.origin_mm - found()[0]["pose"].origin_mm) < 0.35
+    assert other.rotation[:, 2] @ found()[0]["pose"].rotation[:, 2] > np.cos(np.radians(0.35))
+
+
 def test_a_size_asked_for_is_held_and_one_too_large_is_not_found() -> None:
     size = found()[0]["size"]
     assert {row["size"] for row in stemsearch.search(ASKED._replace(size=size - 1), cone(0.0))} == {size - 1}

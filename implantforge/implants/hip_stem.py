@@ -209,7 +209,7 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
         less = {name: best[f"fill_{name}_pct"] - row[f"fill_{name}_pct"] for name in ("proximal", "mid", "distal")}
         worst = max(less, key=lambda name: less[name])
         why = f"fills {less[worst]:.1f} points less of the {worst} canal"
-    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "fill_score", "score", "agreed", "could_be")}
+    kept = {k: v for k, v in row.items() if k not in ("pose", "style", "reach", "score", "agreed", "could_be")}
     return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
 
 

@@ -12,8 +12,8 @@ from implantforge.stages.fit.stems import FAMILIES, SIZES, Style, body, surface_
 
 SOFT = 6.0
 """Points of fill by which a style counts a third in the size."""
-AWAY = 4.0
-"""Points of fill that a mm off the axis most good bodies share costs."""
+REACHES = ((0.3, 0.2), (1.0, 0.6), (6.0, 4.0))
+"""How far (mm, deg) a body of the size chosen may rest from the seat that the styles share; the next where none goes in."""
 TRIED = 6
 """Styles whose depth is fitted at the size chosen."""
 DEPTH_STEP, DEPTHS, STRIDE = 0.01, (0.6, 1.35), 4
@@ -34,20 +34,22 @@ class Asked(NamedTuple):
 
 class Canal(NamedTuple):
     """Where a stem goes: the wall (a field, negative inside), the pose it starts from, the head it is turned to, the
-    normal of the neck cut in the stem's axes."""
+    normal of the neck cut in the stem's axes, how far (mm, deg) it may move from the start."""
 
     wall: Field
     start: Pose
     head_mm: Array
     cut: Array
+    reach: tuple[float, float] = REACHES[-1]
 
 
 def search(asked: Asked, canal: Canal) -> list[dict[str, Any]]:
     """Seated bodies, the best first: those of the canal's size by fill, then each style's own largest by fill.
 
     The size is the mean of what the styles could just be (`agreed`), so that no one style's border between two sizes
-    decides; at that size the depth is fitted to the styles that fill best, and other calcar arcs are tried on those.
-    Empty when nothing fits. Deterministic.
+    decides; the seat is the mean of where they came to rest (`common`), so that of two bodies that fill alike and would
+    rest apart neither decides. There the depth is fitted to the styles that fill best at that size, and other calcar
+    arcs are tried on those. Empty when nothing fits. Deterministic.
     """
     family, rows, near = FAMILIES[asked.family], [], 6
     for style in family.styles:
@@ -55,31 +57,48 @@ def search(asked: Asked, canal: Canal) -> list[dict[str, Any]]:
         near = rows[-1]["size"] if rows else near
     if not rows:
         return []
-    agreed = size_of(rows)
+    agreed, seat = size_of(rows), common(rows, canal.head_mm)
     size = asked.size if asked.size is not None else int(np.clip(np.floor(agreed + 0.5), min(SIZES), max(SIZES)))
-    made = [found for row in _hopeful(rows, size) for found in _deepest(row, size, asked, canal)]
-    for row in _best(_judged(made), size)[:4]:
+    made: list[dict[str, Any]] = []
+    for reach in REACHES:
+        held = canal._replace(start=seat, reach=reach)
+        made = made or [found for row in _hopeful(rows, size) for found in _deepest(row, size, asked, held)]
+    for row in _best(made, size)[:4]:
         for calcar in family.other_calcars_mm:
             style = row["style"]._replace(calcar_mm=calcar)
-            other = _rested(size, style, asked, canal._replace(start=row["pose"]))
+            other = _rested(size, style, asked, canal._replace(start=seat, reach=row["reach"]))
             if other["overlap_mm"] <= asked.overlap_limit_mm:
                 made.append(_scored(other, asked, canal.wall))
     others = [row for row in rows if row["size"] != size]
-    return [row | {"agreed": agreed} for row in _best(_judged(made) + _judged(others), size)]
+    return [row | {"agreed": agreed} for row in _best(made + others, size)]
+
+
+def common(rows: list[dict[str, Any]], head_mm: Array) -> Pose:
+    """The seat the styles share: the mean of their axes, a good style counting more, turned to the head."""
+    at = np.array([row["pose"].apply(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -100.0]])) for row in rows])
+    top, low = np.einsum("n,nij->ij", _weights(rows), at)
+    z = (top - low) / np.linalg.norm(top - low)
+    x = head_mm - top
+    x -= z * (x @ z)
+    x /= np.linalg.norm(x)
+    return Pose(np.stack([x, np.cross(z, x), z], axis=1), top)
 
 
 def size_of(rows: list[dict[str, Any]]) -> float:
     """The size of the canal: the mean of what each style could just be, a good one counting more. A style is judged by
     the fill it would have if sizes were not in steps."""
-    could = np.array([row["could_be"] for row in rows])
+    return float(_weights(rows) @ np.array([row["could_be"] for row in rows]))
+
+
+def _weights(rows: list[dict[str, Any]]) -> Array:
     fill = np.array([_stepless(row) for row in rows])
     weight = np.exp((fill - fill.max()) / SOFT)
-    return float(weight @ could / weight.sum())
+    return weight / weight.sum()
 
 
 def _stepless(row: dict[str, Any]) -> float:
     """Fill score of a style at the very width that would just go in: width and depth grow alike."""
-    return float(row["fill_score"] * (_width(row["could_be"]) / _width(row["size"])) ** 2)
+    return float(row["score"] * (_width(row["could_be"]) / _width(row["size"])) ** 2)
 
 
 def _width(size: float) -> float:
@@ -92,19 +111,6 @@ def _hopeful(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
                                          row["style"]))[:TRIED]  # fmt: skip
 
 
-def _judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the score they are ranked by: fill, less AWAY for a body that rests elsewhere than the good ones do, so
-    that of two as good the one with the usual axis wins."""
-    if not rows:
-        return []
-    fill = np.array([row["fill_score"] for row in rows])
-    at = np.array([row["pose"].apply(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -100.0]])) for row in rows])
-    weight = np.exp((fill - fill.max()) / SOFT)
-    middle = np.einsum("n,nij->ij", weight, at) / weight.sum()
-    away = np.sqrt(((at - middle) ** 2).sum(axis=2).mean(axis=1))
-    return [row | {"score": float(f - AWAY * far)} for row, f, far in zip(rows, fill, away)]
-
-
 def _best(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["size"] != size, -round(row["score"], 6), row["size"], row["style"]))
 
@@ -112,11 +118,10 @@ def _best(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
 def _deepest(row: dict[str, Any], size: int, asked: Asked, canal: Canal) -> list[dict[str, Any]]:
     """The style of a row in a size, as deep as goes in, to DEPTH_STEP of depth over width; empty when none goes in."""
     low, high = (round(end / DEPTH_STEP) for end in DEPTHS)
-    at = canal._replace(start=row["pose"])
 
     def made(step: int) -> dict[str, Any] | None:
         style = row["style"]._replace(depth_ratio=round(step * DEPTH_STEP, 2))
-        found = _rested(size, style, asked, at)
+        found = _rested(size, style, asked, canal)
         return found if found["overlap_mm"] <= asked.overlap_limit_mm else None
 
     guess = row["style"].depth_ratio * _width(row["could_be"]) / _width(size)
@@ -172,10 +177,12 @@ def _rested(size: int, style: Style, asked: Asked, canal: Canal) -> dict[str, An
     length = asked.length_mm or length * style.length_ratio
     stem = body(width, length, style, asked.exponent)
     coarse = surface_points(stem, canal.cut, 4.0, 20)
-    seat = seating.seat(coarse, canal.wall, canal.start, press_mm=asked.press_fit_mm, reach_mm=6.0, reach_deg=4.0)
+    seat = seating.seat(coarse, canal.wall, canal.start, press_mm=asked.press_fit_mm, reach_mm=canal.reach[0],
+                        reach_deg=canal.reach[1])  # fmt: skip
     pose = seating.turned_to(seat.pose, canal.head_mm)
     beyond = seating.overlap_mm(canal.wall, pose.apply(surface_points(stem, canal.cut)), asked.overlap_limit_mm)
-    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond}
+    return {"size": size, "style": style, "width_mm": width, "length_mm": length, "pose": pose, "overlap_mm": beyond,
+            "reach": canal.reach}  # fmt: skip
 
 
 def _scored(row: dict[str, Any], asked: Asked, wall: Field) -> dict[str, Any]:
@@ -190,4 +197,4 @@ def _scored(row: dict[str, Any], asked: Asked, wall: Field) -> dict[str, Any]:
         fills[f"width_fill_{name}_pct"] = min(100.0 * stem.width_mm(z) / width, 100.0) if width else 0.0
     by = "width_fill" if FAMILIES[asked.family].filled == "width" else "fill"
     score = fills[f"{by}_mid_pct"] + 0.3 * fills[f"{by}_proximal_pct"] + 0.3 * fills[f"{by}_distal_pct"]
-    return row | fills | {"fill_score": score}
+    return row | fills | {"score": score}
