@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,16 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-COMMAND = [sys.executable, "-c", "from implantforge.cli import main; main()", "build", "hip_stem", "--quiet"]
+CLI = [sys.executable, "-c", "from implantforge.cli import main; main()"]
+COMMAND = [*CLI, "build", "hip_stem", "--quiet"]
 STAGES = ("load", "segment", "surface femur_left", "anatomy femur_left", "plan", "envelope", "lattice", "orient", "verify",
           "export", "report")  # fmt: skip
 PASSED = (0, 3)  # built, and built with a failed check
 
 
-def build(out: Path) -> dict[str, Any]:
+def build(out: Path, command: list[str] = COMMAND) -> dict[str, Any]:
     """Seconds, peak MB of the process and the manifest of one build into `out`."""
     began = time.perf_counter()
-    child = subprocess.Popen([*COMMAND, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    child = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     said = child.stderr.read() if child.stderr else b""
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -86,3 +88,31 @@ class Process(_Made):
 
     def track_run_folder_MB(self, found: dict[str, Any], build: str) -> float:
         return float(found[build]["bytes"]) / 1e6
+
+
+class Planned:
+    """A total hip from the bones' labelled surfaces, which are already there, to its planned parts: anatomy of four bones,
+    then the plan; the process with its imports."""
+
+    timeout = 1800
+
+    def setup_cache(self) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            command = [*CLI, "plan", "hip_total"]
+            build(out, command)
+            for made in (*out.glob("cache/anatomy_*"), *out.glob("cache/plan-*")):
+                shutil.rmtree(made)
+            return build(out, command)
+
+    def track_hip_total_s(self, found: dict[str, Any]) -> float:
+        return float(found["seconds"])
+
+    def track_anatomy_s(self, found: dict[str, Any]) -> float:
+        return float(sum(took for name, took in found["stages"].items() if name.startswith("anatomy")))
+
+    def track_plan_s(self, found: dict[str, Any]) -> float:
+        return float(found["stages"]["plan"])
+
+    def track_peak_memory_MB(self, found: dict[str, Any]) -> float:
+        return float(found["peak_MB"])

@@ -1,11 +1,10 @@
 """Total hips of sampled patients against the same rules applied to what they were drawn from. asv names.
 
-IMPLANTFORGE_HIPS (default 100) says how many hips: both sides of seeds 3000, 3001, ...
-(seeds 3000 to 3007 and 3025 to 3031 were looked at while the search was refined, the others not). The bones are
-those drawn, not segmented (bench_bones and bench_patients measure that); the femur is cut where its scan ends, its canal
-is read from a CT painted around it with the blur and noise of a whole one. Truth: the planted hip centre, socket radius and
-lesser trochanter, and the canal as it was painted, by the very search that plans. `python benchmarks/bench_hips.py 4` prints
-every hip.
+IMPLANTFORGE_HIPS (default 100) says how many hips: both sides of seeds 3050, 3051, ... (the search was refined on
+3000 to 3049). The bones are those drawn, not segmented (bench_bones and bench_patients measure that); the femur is cut
+where its scan ends, its canal is read from a CT painted around it with the blur and noise of a whole one. Truth: the planted
+hip centre, socket radius and lesser trochanter, and the canal as it was painted, by the very search that plans.
+`python benchmarks/bench_hips.py 4` prints every hip.
 """
 
 import multiprocessing
@@ -23,13 +22,15 @@ import numpy as np
 
 from implantforge.core import Grid, ImplantForgeError, Labels, Mesh, Pose, Volume
 from implantforge.implants import Case, hip_cup, hip_stem, hip_total
+from implantforge.stages import fit as seating
 from implantforge.stages import legs
 from implantforge.stages.anatomy import canal, femur, hip
+from implantforge.stages.fit import stemsearch
 from implantforge.stages.phantoms import bones, hip_scene, paint, truth
 from implantforge.stages.phantoms.distance import signed
 
 COUNT = int(os.environ.get("IMPLANTFORGE_HIPS", "100"))
-FIRST_SEED, MESH_MM = 3000, 2.0
+FIRST_SEED, MESH_MM = 3050, 2.0
 SPACING_MM = (0.8, 0.8, 1.0)
 FINE_MM = 0.8
 
@@ -228,6 +229,33 @@ def rows(count: int = COUNT) -> list[dict[str, Any]]:
                 print("  " + "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
                       flush=True)  # fmt: skip
     return out
+
+
+class StemSearch:
+    """Every size and style of the three stem families in one drawn canal, the canal known."""
+
+    params = ("fit and fill", "taper wedge", "short")
+    param_names = ("family",)
+
+    def setup(self, family: str) -> None:
+        drawn = bones.draw(np.random.default_rng([FIRST_SEED, 1]), MESH_MM)
+        name = "femur_left"
+        volume = scan(drawn, "left", np.random.default_rng([FIRST_SEED, 2]))
+        mesh = cut_at(drawn.meshes[name], volume.grid.pose.origin_mm[2] + 3.0)
+        found, params = femur.measure(mesh, "left"), hip_stem.StemParams()
+        wall = canal.cavity(volume, mesh, found, params.endosteal_hu, params.cortex_mm)
+        start = seating.on_canal(canal.with_canal(found, wall), params.resection_above_trochanter_mm, 45.0)
+        self.canal = stemsearch.Canal(wall, start, found.at("head_center"), seating.cut_normal(45.0))
+        self.asked = stemsearch.Asked(family, None, None, params.section_exponent, params.press_fit_mm,
+                                      params.overlap_limit_mm)  # fmt: skip
+
+    def time_search(self, family: str) -> None:
+        stemsearch.search(self.asked, self.canal)
+
+    def track_bodies_seated(self, family: str) -> float:
+        with patch.object(stemsearch, "_rested", wraps=stemsearch._rested) as seated:
+            stemsearch.search(self.asked, self.canal)
+        return float(seated.call_count)
 
 
 class Hips:
