@@ -166,6 +166,7 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
     stem = hip_stem.seated(wall, planted[name], params.stem, cup.pose.origin_mm)
     frame, ours = np.array(cup.params["frame_rotation"]), fit.parts
     sizes = {"cup": cup.params["size"], "stem": stem.params["size"]}
+    canal_error = ours["stem"].metrics["canal_size"] - stem.metrics["canal_size"]
     # where a size is another, its place is held against that of the same size
     if ours["cup"].params["size"] != sizes["cup"]:
         cup = hip_cup.plan(real, params.cup.model_copy(update={"size": ours["cup"].params["size"]}))
@@ -185,6 +186,7 @@ def one(drawn: Any, side: str, found: Any, meshes: Any, volume: Volume) -> dict[
         "side": side, "refused": "", "cpu_s": seconds,
         "cup_size": ours["cup"].params["size"], "cup_true_size": sizes["cup"],
         "stem_size": ours["stem"].params["size"], "stem_true_size": sizes["stem"],
+        "canal_size_error": float(canal_error),
         "cup_mm": float(np.linalg.norm(ours["cup"].pose.origin_mm - cup.pose.origin_mm)),
         "cup_deg": turned_deg(ours["cup"].pose.rotation[:, 2], cup.pose.rotation[:, 2]),
         "stem_mm": float(np.linalg.norm(off)), "stem_across_mm": float(np.hypot(off[0], off[1])),
@@ -323,6 +325,9 @@ class Hips:
     def track_stem_place_within_1_mm_and_1_5_deg_pct(self, found: list[dict[str, Any]]) -> float:
         turn = np.maximum(self._values(found, "stem_deg"), self._values(found, "stem_turn_deg"))
         return float(100 * np.mean((self._values(found, "stem_mm") <= 1.0) & (turn <= 1.5)))
+
+    def track_canal_size_sigma(self, found: list[dict[str, Any]]) -> float:
+        return float(np.sqrt(np.mean(self._values(found, "canal_size_error") ** 2)))
 
     def track_stem_odds_told_pct(self, found: list[dict[str, Any]]) -> float:
         return float(self._values(found, "stem_odds_pct").mean())
