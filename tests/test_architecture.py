@@ -87,6 +87,19 @@ def made_of(name: str) -> set[str]:
     return {f"implantforge.implants.{part.name}" for part in parts.values()}
 
 
+def shared(there: tuple[str, ...]) -> bool:
+    """A file that implants of one kind have in common: not one itself, so its name begins with an underscore."""
+    return there[0] == "implants" and len(there) > 1 and there[1].startswith("_")
+
+
+def test_what_implants_share_is_no_implant_and_knows_none():
+    for name, path in MODULES.items():
+        if shared(room(name) or ("",)):
+            assert not hasattr(importlib.import_module(name), "IMPLANT"), name
+            near = {target for target in imports(path) if room(target)[:1] == ("implants",) and len(room(target)) > 1}
+            assert not near, f"{short(path)} knows {near}"
+
+
 def test_imports_go_down_only():
     wrong = []
     for name, path in MODULES.items():
@@ -99,7 +112,7 @@ def test_imports_go_down_only():
                 wrong.append(f"{short(path)} reaches up to {target}")
             elif here[0] != there[0] and FLOOR[there[0]] == FLOOR[here[0]]:
                 wrong.append(f"{short(path)} and {target} share a floor but not a house")
-            elif here[0] == "implants" and target in made_of(name):
+            elif here[0] == "implants" and (target in made_of(name) or shared(there)):
                 continue
             elif here[0] == there[0] and here[0] not in FAMILY | {"cli", "viewer", "report"} and len(there) > 1:
                 wrong.append(f"{short(path)} imports its neighbour {target}")

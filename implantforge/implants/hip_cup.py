@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtr
 
-from implantforge.core import AnatomyError, Array, Check, Design, Field, Fit, FitError, Lattice, Mesh, Pose, check
+from implantforge.core import Array, Check, Design, Field, Fit, Lattice, Mesh, Pose, check
 from implantforge.geom import shapes
-from implantforge.implants import Case, Implant, Params, choice, deg, flag, mm, number
-from implantforge.stages import bearings, socket
-from implantforge.stages.anatomy.hip import angles, plane
+from implantforge.implants import Case, Implant, _cup, choice, flag, mm
+from implantforge.implants._cup import RIM_BAND_MM
+from implantforge.stages import bearings
 from implantforge.stages.phantoms import hip
-from implantforge.stages.socket import Socket
 
 SIZES = tuple(range(44, 67, 2))
 """Outer diameters, mm."""
-OVER_MM, OVER_LEAST_MM, OVER_MOST_MM = 4.0, 2.0, 6.0
-"""Outer diameter over the bony socket's: reamed to bleeding bone, 2-6 mm."""
-LATERAL_MM, MEDIAL_MM = 3.0, 5.0
-"""How far the centre may leave the native one; 5 mm is customary."""
 TAPER_DEG, TAPER_HEIGHT_MM = 18.0, 5.0
-RIM_BAND_MM = 3.0
-"""Solid under the rim, no porous: the locking groove stands here."""
 GROOVE_AT_MM, GROOVE_WIDTH_MM, GROOVE_DEPTH_MM = 1.2, 1.4, 0.6
 PILOT_MM, THREAD_MM, THREAD_PITCH_MM = 6.2, 8.0, 1.25
 """Polar hole printed as a pilot for an M8 thread: core 6.65 mm less 0.45."""
@@ -37,27 +30,14 @@ SEAT_MM, SEAT_DEPTH_MM, COLLAR_MM = 8.6, 1.7, 1.5
 FINS, FIN_THICK_MM = 12, 1.2
 
 
-class CupParams(Params):
+class CupParams(_cup.CupPlan):
     """What an engineer may set; the size left out is found from the patient."""
 
     size: int | None = choice(None, SIZES, "outer diameter; found by fit when absent", unit="mm",
                               source="vendors' catalogues: 44-66 by 2 mm")  # fmt: skip
-    inclination_deg: float = deg(40.0, 25.0, 60.0, "radiographic inclination (Murray 1993)", tag="R",
-                                 source="Lewinnek 40 +/- 10")  # fmt: skip
-    anteversion_deg: float = deg(15.0, 0.0, 35.0, "radiographic anteversion (Murray 1993)", tag="R",
-                                 source="Lewinnek 15 +/- 10")  # fmt: skip
-    frame: str = choice(
-        "pelvic", ("pelvic", "scan"), "angles stand against the anterior pelvic plane, or the scan's axes"
-    )
-    press_fit_mm: float = mm(1.0, 0.0, 3.0, "reamer smaller than the cup, in diameter", tag="R",
-                             source="under-reamed 1-2 mm, 1-3 mm reported")  # fmt: skip
     elliptic_mm: float = mm(
         0.0, 0.0, 2.0, "equator wider than the dome asks, in diameter", tag="M", source="dual radius +1-2 mm"
     )
-    coverage_pct: float = number(
-        75.0, 50.0, 95.0, "porous dome that must meet bone", unit="%", tag="M", source="70-80 %"
-    )
-    floor_mm: float = mm(2.0, 1.0, 6.0, "bone left behind the reamed floor", tag="M", source=">= 2 mm")
     coat_mm: float = mm(1.2, 1.0, 1.5, "porous layer", tag="R", source="printed cups 1.0-1.3 mm", of="design")
     wall_mm: float = mm(2.5, 2.5, 4.0, "solid wall once machined", tag="M", source="2.5-4 mm", of="design")
     bore_stock_mm: float = mm(0.7, 0.3, 1.0, "machining stock in the bore", tag="M", source="+0.5-1.0 mm", of="design")
@@ -115,195 +95,21 @@ def screw_ways(handed: float) -> Array:
     return np.stack([np.sin(away) * np.cos(around), -handed * np.sin(away) * np.sin(around), -np.cos(away)], axis=1)
 
 
-class Pelvis(NamedTuple):
-    """rotation: columns left, posterior, superior of the frame the angles stand in; how it was found; tilt_deg against
-    the scan's vertical; middle_mm between the front spines, where both are seen."""
-
-    rotation: Array
-    how: str
-    tilt_deg: float
-    middle_mm: Array | None = None
-
-
-def pelvis(case: Case, params: CupParams) -> Pelvis:
-    """The anterior pelvic plane of both hip bones, or the scan's axes when one of them is missing or asked so."""
-    marks = [case.anatomy[name].landmarks if name in case.anatomy else {} for name in ("hip_left", "hip_right")]
-    if params.frame == "scan":
-        return Pelvis(np.eye(3), "scan axes, as asked", 0.0)
-    if not all(name in mark for mark in marks for name in ("asis", "pubic_tubercle")):
-        return Pelvis(
-            np.eye(3), "scan axes: both front spines and pubic tubercles are needed for the pelvic plane", 0.0
-        )
-    spines = [mark["asis"].at_mm for mark in marks]
-    tubercles = (marks[0]["pubic_tubercle"].at_mm + marks[1]["pubic_tubercle"].at_mm) / 2.0
-    rotation = plane(spines[0] - spines[1], (spines[0] + spines[1]) / 2.0 - tubercles)
-    tilt = float(np.degrees(np.arctan2(rotation[1, 2], rotation[2, 2])))
-    return Pelvis(rotation, "anterior pelvic plane of both hip bones", tilt, (spines[0] + spines[1]) / 2.0)
-
-
-def native_centre(case: Case) -> tuple[Array, float, float]:
-    """Centre of rotation, its sigma, and how far head and socket lie apart (nan without a femur): the two weighed by
-    their sigmas where they agree within 3 mm, else the socket's."""
-    mark = case.anatomy[f"hip_{case.side}"]
-    at, sigma = mark.at("acetabulum_center"), mark.landmarks["acetabulum_center"].sigma_mm
-    femur = case.anatomy.get(f"femur_{case.side}")
-    head = femur.landmarks.get("head_center") if femur else None
-    if head is None:
-        return at, sigma, float("nan")
-    apart = float(np.linalg.norm(head.at_mm - at))
-    if apart > 3.0:
-        return at, sigma, apart
-    a, b = 1.0 / max(sigma, 1e-3) ** 2, 1.0 / max(head.sigma_mm, 1e-3) ** 2
-    return (a * at + b * head.at_mm) / (a + b), float((a + b) ** -0.5), apart
-
-
 def plan(case: Case, params: CupParams) -> Fit:
-    """Every size at the shift nearest the native centre that covers its dome and spares the floor; the winner is nearest
-    the socket's diameter plus 4 mm.
-
-    FitError with numbers when no size fits, AnatomyError when the socket was not measured.
-    """
-    bone = f"hip_{case.side}"
-    anatomy = case.anatomy[bone]
-    centre, sigma, apart = native_centre(case)
-    if "acetabulum_radius_mm" not in anatomy.measures:
-        raise AnatomyError(
-            f"{bone}: no acetabulum_radius_mm: {anatomy.refused.get('acetabulum_radius_mm', 'not measured')}"
-        )
-    socket_mm = 2.0 * anatomy.measures["acetabulum_radius_mm"]
-    frame = pelvis(case, params)
-    handed = 1.0 if case.side == "left" else -1.0
-    way = socket.opening(frame.rotation, case.side, params.inclination_deg, params.anteversion_deg)
-    medial = -handed * frame.rotation[:, 0]
-    seat = socket.of(case.bones[bone], way, medial, handed)
-    rows = _ranked([_placed(size, seat, centre, socket_mm, params) for size in _sizes(params)])
-    if rows[0]["why_not"]:
-        tried = "; ".join(f"{row['size']}: {row['why_not']}" for row in rows[:3])
-        raise FitError(f"hip_cup: no size fits {bone} (socket {socket_mm:.1f} mm wide): {tried}")
-    best = rows[0]
-    origin = centre + best["medial_mm"] * medial
-    pose = Pose(_axes(way, case, origin, frame.rotation), origin)
-    chance = _chances(rows, socket_mm, anatomy.landmarks["acetabulum_center"].sigma_mm)
-    metrics, gap = _measure(case, seat, pose, best, frame, params)
-    metrics |= chance | {"pelvic_tilt_deg": frame.tilt_deg, "socket_diameter_mm": socket_mm, "center_sigma_mm": sigma,
-                         "inclination_deg": params.inclination_deg, "anteversion_deg": params.anteversion_deg}  # fmt: skip
-    if np.isfinite(apart):
-        metrics["head_to_socket_mm"] = apart
-    alternatives = tuple(_told(row, rank, best) for rank, row in enumerate(rows, start=1))
-    inner = shell(best["size"], params)
-    values = {
-        "size": best["size"], "side": case.side, "frame": frame.how, "frame_rotation": frame.rotation.tolist(),
-        "native_center_mm": centre.tolist(), "head_center_mm": origin.tolist(), "opening": way.tolist(),
-        "reamed_diameter_mm": best["size"] - params.press_fit_mm, "liner_bore_center_mm": origin.tolist(),
-        "bearings": bearings.rows(2 * inner.bore), "gap_samples": gap,
-    }  # fmt: skip
-    return Fit("hip_cup", values, pose, metrics, alternatives, alternatives[0]["why"])
+    """Where `_cup.plan` lays it, with the heads and liners that go in and what bone the screws find. Errors as there."""
+    sizes = {size: float(size) for size in _sizes(params)}
+    fit, seat = _cup.plan(case, params, "hip_cup", sizes, params.elliptic_mm / 2.0)
+    size, at = fit.params["size"], fit.pose.origin_mm
+    held = {}
+    if params.screw_holes:
+        ways = screw_ways(1.0 if case.side == "left" else -1.0) @ fit.pose.rotation.T
+        held = {f"screw_{i}_bone_mm": seat.bone_along_mm(at, way, size / 2.0) for i, way in enumerate(ways, start=1)}
+    more = {"liner_bore_center_mm": at.tolist(), "bearings": bearings.rows(2 * shell(size, params).bore)}
+    return replace(fit, params={**fit.params, **more}, metrics={**fit.metrics, **held})
 
 
 def _sizes(params: CupParams) -> tuple[int, ...]:
     return SIZES if params.size is None else (params.size,)
-
-
-def _placed(size: int, seat: Socket, centre: Array, socket_mm: float, params: CupParams) -> dict[str, Any]:
-    """One size at the shift nearest nought that meets coverage and floor, with what it gives and why it does not fit."""
-    over, reamed = size - socket_mm, (size - params.press_fit_mm) / 2.0
-    ask = socket.Asked(params.coverage_pct, params.floor_mm, RIM_BAND_MM, (-LATERAL_MM, MEDIAL_MM))
-    shift, cover, left = socket.place(seat, centre, size / 2.0, reamed, ask)
-    reasons = []
-    if cover < params.coverage_pct:
-        reasons.append(f"covers {cover:.0f} % ({params.coverage_pct:.0f} needed)")
-    if left < params.floor_mm:
-        reasons.append(f"leaves {left:.1f} mm behind the floor ({params.floor_mm:.1f} needed)")
-    seated = not reasons
-    if not OVER_LEAST_MM <= over <= OVER_MOST_MM and params.size is None:
-        reasons.append(f"{over:+.1f} mm over the socket ({OVER_LEAST_MM:.0f} to {OVER_MOST_MM:.0f})")
-    return {"size": size, "medial_mm": shift, "coverage_pct": cover, "floor_left_mm": left, "over_socket_mm": over,
-            "cost_mm": abs(over - OVER_MM) + abs(shift), "seated": seated, "why_not": ", ".join(reasons)}  # fmt: skip
-
-
-def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (bool(row["why_not"]), round(row["cost_mm"], 9), row["size"]))
-
-
-def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any]:
-    """A row as people read it."""
-    if row["why_not"]:
-        why = f"does not fit: {row['why_not']}"
-    elif row is best:
-        why = (f"nearest the socket plus {OVER_MM:.0f} mm ({row['over_socket_mm']:+.1f}) with the least shift "
-               f"({row['medial_mm']:+.1f} mm medial): {row['coverage_pct']:.0f} % covered")  # fmt: skip
-    else:
-        why = f"fits, {row['cost_mm'] - best['cost_mm']:.1f} mm further from socket plus {OVER_MM:.0f} mm and native centre"
-    shown = {
-        key: round(value, 3) if isinstance(value, float) else value
-        for key, value in row.items()
-        if key not in ("why_not", "seated")
-    }
-    return {"rank": rank, **shown, "score": round(-row["cost_mm"], 3), "why": why}
-
-
-def _chances(rows: list[dict[str, Any]], socket_mm: float, sigma_mm: float) -> dict[str, float]:
-    """How likely this size and its neighbours are, from the sigma of the socket's diameter: the borders lie where a
-    neighbour's cost is the same. A neighbour short of coverage or floor is no candidate."""
-    best = rows[0]
-    sigma = max(2.0 * sigma_mm / 3.0**0.5, 1e-6)
-    fitting = {row["size"]: row for row in rows if row["seated"]}
-    out = {"socket_sigma_mm": sigma}
-    left = 1.0
-    for name, step in (("smaller", -2), ("larger", 2)):
-        other = fitting.get(best["size"] + step)
-        share = 0.0 if other is None else float(ndtr(-(other["cost_mm"] - best["cost_mm"]) / 2.0 / sigma))
-        out[f"size_{name}_probability_pct"] = 100.0 * share
-        left -= share
-    out["size_probability_pct"] = 100.0 * left
-    return out
-
-
-def _axes(way: Array, case: Case, origin: Array, frame: Array) -> Array:
-    """Implant axes: z out of the cup, x toward the front spine (superior where that is not seen), so that the quadrants
-    of Wasielewski lie along x and y."""
-    mark = case.anatomy[f"hip_{case.side}"].landmarks.get("asis")
-    toward = mark.at_mm - origin if mark is not None else frame[:, 2]
-    x = toward - (toward @ way) * way
-    x /= np.linalg.norm(x)
-    return np.stack([x, np.cross(way, x), way], axis=1)
-
-
-def _measure(
-    case: Case, seat: Socket, pose: Pose, best: dict[str, Any], frame: Pelvis, params: CupParams
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics of the winner, and its dome's points with their gap to the reamed bone (negative: press-fit)."""
-    at, outer, reamed = pose.origin_mm, best["size"] / 2.0, (best["size"] - params.press_fit_mm) / 2.0
-    dome, met = seat.dome(outer, RIM_BAND_MM), seat.covered(at, outer)
-    surface = seat.surface_mm(outer, params.elliptic_mm / 2.0)
-    gap = seat.gaps_mm(at, reamed, surface)
-    shift = (at - native_centre(case)[0]) @ frame.rotation
-    hu = socket.hu_at(case.volume, at + (reamed + 2.0) * seat.ways[dome & met])
-    hu = hu[np.isfinite(hu)]
-    seen = np.where(np.isnan(gap), 3.0, gap)[dome]
-    handed = 1.0 if case.side == "left" else -1.0
-    metrics: dict[str, Any] = {
-        "size": best["size"], "coverage_pct": best["coverage_pct"], "center_shift_medial_mm": best["medial_mm"],
-        "center_shift_superior_mm": float(shift[2]), "bone_left_medial_mm": best["floor_left_mm"],
-        "metal_through_floor_mm3": seat.through_mm3(at, outer), "over_socket_mm": best["over_socket_mm"],
-        "fit_gap_mean_mm": float(np.maximum(seen, 0).mean()),
-        "fit_gap_p95_mm": float(np.percentile(np.maximum(seen, 0), 95)),
-        "press_fit_pct": float(100.0 * np.mean(seen <= 0.0)),
-        "contact_pct": float(100.0 * np.mean(seen <= socket.CONTACT_MM)),
-        **{f"coverage_{name}_pct": value for name, value in seat.by_quarter(frame.rotation, met, dome).items()},
-    }  # fmt: skip
-    if len(hu):
-        metrics |= {"contact_hu_median": float(np.median(hu)), "contact_hu_p10": float(np.percentile(hu, 10))}
-    if params.screw_holes:
-        held = [seat.bone_along_mm(at, way, outer) for way in screw_ways(handed) @ pose.rotation.T]
-        metrics |= {f"screw_{i}_bone_mm": length for i, length in enumerate(held, start=1)}
-    native = case.anatomy[f"hip_{case.side}"].frames.get("acetabulum")
-    if native is not None:
-        found = angles(native.rotation[:, 2], frame.rotation, case.side)
-        metrics |= {f"native_{name}": found[name] for name in ("inclination_deg", "anteversion_deg")}
-    points = at + surface[:, None] * seat.ways
-    kept = dome & np.isfinite(gap)
-    return metrics, {"points_mm": points[kept].round(3).tolist(), "gap_mm": gap[kept].round(3).tolist()}
 
 
 def design(fit: Fit, params: CupParams) -> Design:
@@ -406,40 +212,22 @@ def _machined(r: Shell, handed: float, pose: Pose, params: CupParams) -> tuple[d
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: CupParams) -> tuple[Check, ...]:
     """Fit and geometry of this cup against the limits in use, on the printed mesh where it matters."""
-    m, size = fit.metrics, float(fit.params["size"])
+    size = float(fit.params["size"])
     r = shell(size, params)
     local = fit.pose.inverse_apply(part.vertices)
-    turned = _mesh_angles(local, fit, params)
     best = bearings.advised(2 * r.bore)
     liner = best.liner_mm if best else 0.0
-    shift = float(np.linalg.norm(np.subtract(fit.params["head_center_mm"], fit.params["native_center_mm"])))
     rows = [
-        check("cup_coverage_pct", m["coverage_pct"], "%", ">=", params.coverage_pct, "host bone on >= 70-80 % of the dome"),
-        check("coverage_superior_pct", m["coverage_superior_pct"], "%", ">=", 70.0,
-              "uncovered superolateral <= 20-30 %, else augment", severity="flag"),
-        check("bone_overlap_mm3", m["metal_through_floor_mm3"], "mm3", "<=", 0.0,
-              "no metal beyond the pelvic side of the bone (perforation = refuse)"),
-        check("bone_left_medial_mm", m["bone_left_medial_mm"], "mm", ">=", params.floor_mm, "bone left medial >= 2 mm"),
-        check("inclination_error_deg", abs(turned[0] - params.inclination_deg), "deg", "<=", 0.5,
-              "rim of the mesh against the target, radiographic (Murray 1993)"),
-        check("anteversion_error_deg", abs(turned[1] - params.anteversion_deg), "deg", "<=", 0.5,
-              "rim of the mesh against the target, radiographic (Murray 1993)"),
-        check("center_shift_mm", shift, "mm", "<=", 5.0, "hip centre restored: <= 5 mm medial, <= 5 mm superior"),
-        check("over_socket_mm", m["over_socket_mm"], "mm", "<=", OVER_MOST_MM, "cup = socket + 2-6 mm", severity="flag"),
+        *_cup.checks(fit, params, _cup.rim_angles(local, fit)),
         check("solid_wall_mm", solid_wall_mm(size, params), "mm", ">=", 2.5 - 1e-6, "solid wall 2.5-4 mm after machining"),
         check("liner_thickness_mm", liner, "mm", ">=", bearings.LEAST_MM, "cross-linked polyethylene >= 4 mm absolute"),
         check("liner_target_mm", liner, "mm", ">=", bearings.TARGET_MM, "polyethylene 5-6 mm wanted", severity="flag"),
         check("liner_bore_stock_mm", params.bore_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock"),
         check("liner_bore_error_mm", bore_error_mm(local, r, params), "mm", "<=", 0.02 + 0.01,
               "bore of the mesh against the datum plus stock: 0.02 mm, 0.01 mm for merged triangles"),
-        check("pelvic_planes", float(fit.params["frame"].startswith("anterior")), "planes", ">=", 1.0,
-              f"angles stand against: {fit.params['frame']}", severity="flag"),
     ]  # fmt: skip
-    if "head_to_socket_mm" in m:
-        why = "head and socket share a centre, else the native one is the socket's"
-        rows.append(check("head_to_socket_mm", m["head_to_socket_mm"], "mm", "<=", 3.0, why, severity="flag"))
     if params.screw_holes:
-        rows += _screw_checks(m, r, params)
+        rows += _screw_checks(fit.metrics, r, params)
     return tuple(rows)
 
 
@@ -456,17 +244,6 @@ def _screw_checks(m: Any, r: Shell, params: CupParams) -> list[Check]:
               "one screw at least finds 15 mm of bone", severity="flag"),
     ]  # fmt: skip
     return rows
-
-
-def _mesh_angles(local: Array, fit: Fit, params: CupParams) -> tuple[float, float]:
-    """Radiographic inclination and anteversion (deg) of the plane through the mesh's rim, in the frame of the plan."""
-    rim = local[local[:, 2] > params.rim_stock_mm - 0.02]
-    if len(rim) < 3:
-        return float("nan"), float("nan")
-    normal = np.linalg.svd(rim - rim.mean(axis=0), full_matrices=False)[2][2]
-    way = fit.pose.rotation @ (normal * np.sign(normal[2]))
-    found = angles(way, np.array(fit.params["frame_rotation"]), fit.params["side"])
-    return found["inclination_deg"], found["anteversion_deg"]
 
 
 def bore_error_mm(local: Array, r: Shell, params: CupParams) -> float:

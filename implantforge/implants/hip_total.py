@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from implantforge.core import Array, Check, Design, Fit, FitError, Pose, Side, check
 from implantforge.geom import shapes
-from implantforge.implants import Case, Params, System, choice, deg, hip_cup, hip_stem, mm, odds
+from implantforge.implants import Case, Params, System, _cup, choice, deg, hip_cup, hip_stem, mm, odds
 from implantforge.stages import bearings, legs, motion
 from implantforge.stages import fit as seating
 from implantforge.stages.anatomy.hip import angles
@@ -85,7 +85,7 @@ def plan(case: Case, params: HipParams) -> Fit:
 
 def _sides(case: Case, params: HipParams, cup: Fit) -> dict[str, Any]:
     """Shares of this hip as it was and of the other one, and the middle they are measured from; what is seen of it."""
-    seen = hip_cup.pelvis(case, params.cup)
+    seen = _cup.pelvis(case, params.cup)
     if seen.middle_mm is None:
         return {}
     native = np.array(cup.params["native_center_mm"])
@@ -101,7 +101,7 @@ def _sides(case: Case, params: HipParams, cup: Fit) -> dict[str, Any]:
         and "lesser_trochanter" in marks
         and "head_center" in marks
     ):
-        far = hip_cup.native_centre(replace(case, side=other))[0]
+        far = _cup.native_centre(replace(case, side=other))[0]
         out["other"] = legs.share(far, femur, seen.rotation, seen.middle_mm)
     return out
 
