@@ -102,16 +102,16 @@ def test_a_tray_one_mm_wider_all_round_covers_all_and_hangs_over_by_one() -> Non
 @pytest.mark.parametrize(("past_mm", "told"), [(2.0, True), (-0.5, False)])
 def test_bone_past_the_widest_tray_is_told(past_mm: float, told: bool) -> None:
     """A face as the widest tray, grown all round: nothing wider is in the series."""
-    from implantforge.implants import knee_tibial
+    from implantforge.implants import _tray
 
     outline = np.asarray(sizes.tray(sizes.TRAY_ML_MM[-1]).outline)
     along = np.roll(outline, -1, axis=0) - np.roll(outline, 1, axis=0)
     out = np.column_stack([along[:, 1], -along[:, 0]]) / np.linalg.norm(along, axis=1)[:, None]
-    best = tibial.rows(cover.plate(cover.closed(outline + past_mm * out)), "left", None)[0]
+    best = tibial.rows(cover.plate(cover.closed(outline + past_mm * out)), [sizes.tray(w) for w in sizes.TRAY_ML_MM])[0]
     assert best["ml_mm"] == 85.0
     assert best["overhang_mm"] == pytest.approx(-past_mm, abs=0.1)
-    assert ("series ends at 85 mm" in knee_tibial._told(best, 1, best)["why"]) is told
-    assert not knee_tibial._series_ends(82.0, -3.0)
+    assert ("series ends at 85 mm" in _tray._told(best, 1, best, 85.0)["why"]) is told
+    assert not _tray.series_ends(82.0, 85.0, -3.0)
 
 
 def test_area_and_distance_of_a_round_face() -> None:

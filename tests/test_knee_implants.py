@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from implantforge import implants
 from implantforge.core import Anatomy, Fit, FitError, Landmark, Pose
 from implantforge.geom import measure, meshing, shapes
-from implantforge.implants import Case, knee_femoral, knee_tibial, knee_total
+from implantforge.implants import Case, _tray, knee_femoral, knee_tibial, knee_total
 from implantforge.stages import anatomy
 
 SEED = 2
@@ -146,8 +146,8 @@ def test_metal_beyond_the_bone_is_counted(left: Case, planned: Fit) -> None:
     aside = fit.pose.compose(Pose(np.eye(3), np.array([0.0, 25.0, 0.0])))
     made = knee_tibial.design(fit, params)
     bone = left.bones["tibia_left"]
-    assert knee_tibial.outside_mm3(bone, made, fit.pose, 1.0) == (0.0, 0.0)
-    assert knee_tibial.outside_mm3(bone, made, aside, 1.0)[1] > 100.0
+    assert _tray.outside_mm3(bone, made, fit.pose, 1.0) == (0.0, 0.0)
+    assert _tray.outside_mm3(bone, made, aside, 1.0)[1] > 100.0
 
 
 def test_datums_of_the_tray_agree_with_its_mesh(planned: Fit) -> None:

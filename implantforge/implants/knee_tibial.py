@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from implantforge.core import Array, Check, Design, Field, Fit, FitError, Grid, Lattice, Mesh, Pose, Side, check
 from implantforge.core.field import Form
 from implantforge.geom import shapes
-from implantforge.geom.inside import inside
-from implantforge.implants import Case, Implant, Params, choice, deg, mm
+from implantforge.implants import Case, Implant, _tray, choice, mm
 from implantforge.stages.knee import cover, frames, sizes, tibial
 from implantforge.stages.phantoms import knee
-from implantforge.stages.socket import hu_at
 
 RIM_WIDTH_MM, RIM_HEIGHT_MM = 2.5, 3.5
 """Of the wall that locks the insert."""
 STEM_MM, TIP_MM, PEG_MM, PEG_LENGTH_MM, WING_MM = 13.0, 8.0, 9.0, 14.0, 3.5
-RESECTION_MM = (8.0, 10.0)
-"""Customary depth under the higher (less worn) plateau."""
 KEEL_LENGTHS_MM = (45.0, 40.0, 35.0, 30.0, 25.0)
 """Tried from the longest: 25-50 mm."""
-CLEAR_MM = 2.0
-"""Bone left between a keel and the outer surface."""
-OVERHANG_SIGMA_MM = 0.12
-"""Of the overhang of a tray laid on a cut face: borders from CT (0.10 mm at 95 %), cut and turn by landmarks (drawn knees:
-0.05 mm)."""
 
 
-class TibialParams(Params):
+class TibialParams(_tray.TrayPlan):
     """What an engineer may set; what is left out is found from the patient."""
 
     size: int | None = choice(None, (None, *(int(w) for w in sizes.TRAY_ML_MM)), "width of the tray; found when absent",
                               source="vendors\' catalogues: 58-85 mm")  # fmt: skip
-    alignment: str | None = choice(None, (None, "mechanical", "kinematic"), "across the mechanical axis, or along the "
-                                   "plateaus; mechanical when absent, in a whole knee the whole's")  # fmt: skip
-    slope_deg: float | None = deg(None, 0.0, 10.0, "posterior slope; 3 when absent, kinematic: the patient's own within 0-7",
-                                  tag="M", source="0-7, CR 3-7, PS 0-3, default 3")  # fmt: skip
-    valgus_deg: float | None = deg(None, -8.0, 8.0, "valgus against the long axis; by the alignment when absent")
-    resection_mm: float = mm(9.0, 4.0, 16.0, "under the higher (less worn) plateau's middle, as CT shows it", tag="M",
-                             source="8-10 mm")  # fmt: skip
     fixation: str = choice(
         "keel",
         ("keel", "stem", "pegs"),
@@ -57,93 +40,18 @@ class TibialParams(Params):
 
 
 def plan(case: Case, params: TibialParams) -> Fit:
-    """The cut by the alignment, turned along Akagi's line; the largest tray that hangs over by at most 1 mm where least of
-    it does; the longest keel that stays in the bone. FitError with numbers when none fits."""
-    name = f"tibia_{case.side}"
-    mesh = case.bones[name]
-    frame, slope, native, valgus, cut, medial, lateral = resected(case, params)
-    face = cover.face(mesh, cut)
-    found = tibial.rows(face, case.side, None if params.size is None else float(params.size))
-    best = found[0]
-    if best["overhang_mm"] > tibial.OVERHANG_MOST_MM:
-        which = f"no tray fits {name}: even the {best['size']} mm one"
-        if params.size is not None:
-            which = f"the tray asked, {params.size} mm, does not fit {name} (leave size out to see those that do): it"
-        raise FitError(f"knee_tibial: {which} hangs over by "
-                       f"{best['overhang_mm']:.1f} mm ({tibial.OVERHANG_MOST_MM:.0f} allowed)")  # fmt: skip
-    pose = Pose(cut.rotation, cut.apply(np.array([best["x_mm"], best["y_mm"], 0.0])))
-    keel = _keel(case, mesh, pose, best["ml_mm"], params)
-    metrics, gap = _measure(case, face, pose, best)
-    metrics |= _chances(found, best) | {
-        "resection_medial_mm": medial, "resection_lateral_mm": lateral, "slope_deg": slope, "valgus_deg": valgus,
-        "native_valgus_deg": native, "mpta_before_deg": 90.0 + native, "mpta_after_deg": 90.0 + valgus,
-        "axis_sigma_deg": frame.sigma_deg, "axis_assumed": float(frame.assumed), "keel_length_mm": keel[0],
-        "keel_clear_mm": keel[1], "cut_area_mm2": face.area_mm2,
-    }  # fmt: skip
-    told = tuple(_told(row, rank, best) for rank, row in enumerate(found, start=1))
-    row = {"name": "tibia", "kind": "cut plane", "frame": "patient LPS mm", "bone": "tibia",
-           "point_mm": cut.origin_mm.tolist(), "normal": cut.rotation[:, 2].tolist(),
-           "removed_medial_mm": medial, "removed_lateral_mm": lateral}  # fmt: skip
-    values: dict[str, Any] = {
-        "size": best["size"], "ml_mm": best["ml_mm"], "ap_mm": best["ap_mm"], "side": case.side, "axis": frame.how,
-        "keel_length_mm": keel[0], "bone_rotation": frame.pose.rotation.tolist(),
-        "stack_mm": params.tray_mm + params.coat_mm, "cuts": [row], "gap_samples": gap,
-        "told": [f"Given, not by the alignment: {', '.join(rows)}." for rows in [given(params)] if rows],
-    }  # fmt: skip
-    if remark := resection_remark(metrics):
-        values["told"].append(f"{remark[0].upper()}{remark[1:]}.")
-        told[0]["why"] += f"; {remark}"
-    return Fit("knee_tibial", values, pose, metrics, told, told[0]["why"])
+    """Where `_tray.plan` lays it, on the longest keel that stays in the bone. FitError with numbers when none does."""
+    hand = frames.handed(case.side)
+    trays = [sizes.tray(float(width), hand) for width in (sizes.TRAY_ML_MM if params.size is None else (params.size,))]
+
+    def keel(size: str, pose: Pose) -> _tray.Keel:
+        return _keel(case, case.bones[f"tibia_{case.side}"], pose, float(size), params)
+
+    fit = _tray.plan(case, params, "knee_tibial", trays, sizes.TRAY_ML_MM[-1], keel)
+    return replace(fit, params={**fit.params, "stack_mm": params.tray_mm + params.coat_mm})
 
 
-def given(params: TibialParams) -> list[str]:
-    """The angles that a person gave, as they are told."""
-    rows = ((params.valgus_deg, "+.1f", "valgus"), (params.slope_deg, ".1f", "slope"))
-    return [f"{value:{form}} deg of {name}" for value, form, name in rows if value is not None]
-
-
-def resection_remark(metrics: Mapping[str, Any]) -> str:
-    """Said of a cut that lies more than 1 mm outside the customary depth; empty of others."""
-    removed = max(metrics["resection_medial_mm"], metrics["resection_lateral_mm"])
-    low, high = RESECTION_MM
-    if low - 1.0 <= removed <= high + 1.0:
-        return ""
-    return f"the tibia is cut {removed:.1f} mm under its higher plateau, where {low:.0f}-{high:.0f} mm are customary"
-
-
-class Resected(NamedTuple):
-    """The cut by the recipe: the bone's frame, slope, native and planned valgus, the cut's pose, what it removes."""
-
-    frame: frames.Frame
-    slope_deg: float
-    native_deg: float
-    valgus_deg: float
-    cut: Pose
-    medial_mm: float
-    lateral_mm: float
-
-
-def resected(case: Case, params: TibialParams) -> Resected:
-    """The cut of a case, before any tray is laid on it. AnatomyError as `frames.tibia`."""
-    anatomy = case.anatomy[f"tibia_{case.side}"]
-    frame = frames.tibia(case.bones[anatomy.bone], anatomy, frames.akagi(anatomy))
-    slope = slope_of(anatomy.measures, params)
-    native = tibial.native_valgus_deg(anatomy, frame, slope)
-    valgus = params.valgus_deg
-    if valgus is None:
-        valgus = native if params.alignment == "kinematic" else 0.0
-    return Resected(frame, slope, native, valgus, *tibial.cut(anatomy, frame, slope, valgus, params.resection_mm))
-
-
-def slope_of(measures: Any, params: TibialParams) -> float:
-    """The slope by the recipe: asked, or 3 deg, or (kinematic) the patient's own where it was measured."""
-    if params.slope_deg is not None:
-        return params.slope_deg
-    own = measures.get("posterior_slope_mechanical_deg", measures.get("posterior_slope_deg", 3.0))
-    return float(np.clip(own, 0.0, 7.0)) if params.alignment == "kinematic" else 3.0
-
-
-def _keel(case: Case, mesh: Mesh, pose: Pose, ml_mm: float, params: TibialParams) -> tuple[float, float]:
+def _keel(case: Case, mesh: Mesh, pose: Pose, ml_mm: float, params: TibialParams) -> _tray.Keel:
     """The longest keel that leaves CLEAR_MM of bone all round, and what it leaves; FitError when none leaves 0.5 mm."""
     lengths = (PEG_LENGTH_MM,) if params.fixation == "pegs" else KEEL_LENGTHS_MM
     clear = 0.0
@@ -155,65 +63,12 @@ def _keel(case: Case, mesh: Mesh, pose: Pose, ml_mm: float, params: TibialParams
         value = field(points)
         points = points[(value < 0.0) & (value > -2.0)]
         clear = tibial.keel_clear_mm(mesh, pose.apply(points))
-        if clear >= CLEAR_MM:
-            return length, clear
+        if clear >= _tray.CLEAR_MM:
+            return _tray.Keel(length, clear)
     if clear > 0.5:
-        return lengths[-1], clear
+        return _tray.Keel(lengths[-1], clear)
     raise FitError(f"knee_tibial: a {params.fixation} {lengths[-1]:.0f} mm long leaves tibia_{case.side} "
                    f"({clear:.1f} mm of bone; 0.5 needed); choose another fixation")  # fmt: skip
-
-
-def _measure(case: Case, face: cover.Plate, pose: Pose, best: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics of the winner, and points under the tray with their gap to the cut face (0 on it)."""
-    outline = sizes.tray(best["ml_mm"], frames.handed(case.side)).outline
-    shift = np.array([best["x_mm"], best["y_mm"]])
-    at, off = tibial.face_points(face, outline, shift)
-    local = np.column_stack([at, np.zeros(len(at))])
-    hu = hu_at(case.volume, pose.apply(local - np.array([0.0, 0.0, 2.0]))[off < -2.0])
-    hu = hu[np.isfinite(hu)]
-    gap = np.maximum(off, 0.0)
-    metrics: dict[str, Any] = {
-        "size": best["ml_mm"], "overhang_mm": best["overhang_mm"], "coverage_pct": best["coverage_pct"],
-        "fit_gap_mean_mm": float(gap.mean()), "fit_gap_p95_mm": float(np.percentile(gap, 95)),
-        "contact_pct": float(100.0 * np.mean(off <= 0.0)),
-    }  # fmt: skip
-    if len(hu):
-        metrics |= {"contact_hu_median": float(np.median(hu)), "contact_hu_p10": float(np.percentile(hu, 10))}
-    return metrics, {"points_mm": pose.apply(local).round(3).tolist(), "gap_mm": gap.round(3).tolist()}
-
-
-def _chances(found: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, float]:
-    """How likely this tray and its neighbours are: by how much the overhang of each lies off the limit."""
-    by = {row["ml_mm"]: row["overhang_mm"] for row in found}
-    above = [w for w in by if w > best["ml_mm"]]
-    larger = float(ndtr((tibial.OVERHANG_MM - by[min(above)]) / OVERHANG_SIGMA_MM)) if above else 0.0
-    below = any(w < best["ml_mm"] for w in by)
-    smaller = float(ndtr((best["overhang_mm"] - tibial.OVERHANG_MM) / OVERHANG_SIGMA_MM)) if below else 0.0
-    rounded = [round(100 * share, 2) for share in (smaller, larger)]
-    return {"size_smaller_probability_pct": rounded[0], "size_larger_probability_pct": rounded[1],
-            "size_probability_pct": round(100 - sum(rounded), 2)}  # fmt: skip
-
-
-def _series_ends(width_mm: float, overhang_mm: float) -> str:
-    """Said of the widest tray where the bone would carry a wider one."""
-    if width_mm < sizes.TRAY_ML_MM[-1] or overhang_mm > 0.0:
-        return ""
-    return f"; the series ends at {width_mm:.0f} mm and the bone reaches {-overhang_mm:.1f} mm past it everywhere"
-
-
-def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any]:
-    """A row as people read it."""
-    lies = f"covers {row['coverage_pct']:.0f} %, overhang {row['overhang_mm']:+.1f} mm"
-    if row["overhang_mm"] > tibial.OVERHANG_MM:
-        why = f"hangs over by {row['overhang_mm']:.1f} mm (1 allowed), covers {row['coverage_pct']:.0f} %"
-    elif row is best:
-        why = f"{row['size']} mm: the largest that hangs over by at most 1 mm ({lies})"
-        why += _series_ends(row["ml_mm"], row["overhang_mm"])
-    else:
-        why = f"{lies}: covers {best['coverage_pct'] - row['coverage_pct']:.0f} points less"
-    shown = {key: round(float(row[key]), 3) for key in ("ml_mm", "ap_mm", "overhang_mm", "coverage_pct")}
-    score = row["coverage_pct"] - 20.0 * max(0.0, row["overhang_mm"] - tibial.OVERHANG_MM)
-    return {"rank": rank, "size": row["size"], **shown, "score": round(float(score), 3), "why": why}
 
 
 def outline_field(ml_mm: float, handed: float) -> Field:
@@ -336,18 +191,6 @@ def _machined(fit: Fit, ml: float, sign: float, params: TibialParams) -> tuple[d
     )  # fmt: skip
 
 
-def outside_mm3(bone: Mesh, made: Design, pose: Pose, step_mm: float = 0.6) -> tuple[float, float]:
-    """Metal in bone outside the cut and the keel's bed, and metal under the cut face beyond the bone's surface, mm3."""
-    low, high = made.envelope.bounds
-    axes = [np.arange(a + step_mm / 2, b, step_mm) for a, b in zip(low, [*high[:2], -0.02])]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    points = points[made.envelope(points) < 0.0]
-    assert made.bone_cut is not None
-    within = inside(bone, pose.apply(points))
-    uncut = within & (made.bone_cut(points) > 0.02)
-    return float(uncut.sum()) * step_mm**3, float((~within).sum()) * step_mm**3
-
-
 def datum_error_mm(local: Array, ml_mm: float, handed: float, params: TibialParams) -> float:
     """How far the mesh's floor and the solid rim of its bone face (implant-local vertices) lie from their datums plus
     stock: the floor's middle value, the lowest of the rim."""
@@ -360,29 +203,13 @@ def datum_error_mm(local: Array, ml_mm: float, handed: float, params: TibialPara
 
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: TibialParams) -> tuple[Check, ...]:
     """Fit and geometry of this tray against the limits in use."""
-    m = fit.metrics
-    uncut, beyond = outside_mm3(case.bones[f"tibia_{case.side}"], made, fit.pose)
     local = fit.pose.inverse_apply(part.vertices)
-    least, most = RESECTION_MM
-    removed = max(m["resection_medial_mm"], m["resection_lateral_mm"])
     return (
-        check("bone_overlap_mm3", uncut, "mm3", "<=", 0.0, "no metal in bone outside the planned cut"),
-        check("fixation_outside_bone_mm3", beyond, "mm3", "<=", 0.0, "keel within the outer cortex"),
-        check("keel_clear_mm", m["keel_clear_mm"], "mm", ">=", CLEAR_MM, "bone left around the keel >= 2 mm",
-              severity="flag"),
-        check("overhang_mm", m["overhang_mm"], "mm", "<=", tibial.OVERHANG_MM,
-              "tray overhang <= 1 mm (3 mm anywhere at most)"),
-        check("coverage_pct", m["coverage_pct"], "%", ">=", tibial.COVERAGE_PCT,
-              f"tibial coverage >= 85 %{_series_ends(m['size'], m['overhang_mm'])}"),
+        *_tray.checks(case, fit, made, sizes.TRAY_ML_MM[-1]),
         check("tray_mm", params.tray_mm, "mm", ">=", 3.0, "printed tray >= 3 mm solid under load"),
-        check("slope_deg", m["slope_deg"], "deg", "<=", 7.0, "slope 0-7 deg"),
-        check("resection_least_mm", removed, "mm", ">=", least - 1.0, "8-10 mm under the higher plateau", severity="flag"),
-        check("resection_most_mm", removed, "mm", "<=", most + 1.0, "8-10 mm under the higher plateau", severity="flag"),
         check("rim_stock_mm", params.rim_stock_mm, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock"),
-        check("datum_error_mm", datum_error_mm(local, m["size"], frames.handed(case.side), params), "mm", "<=", 0.03,
-              "floor and bone face of the mesh against their datums plus stock: 0.02 mm, 0.01 mm for merged triangles"),
-        check("mechanical_axis_measured", 1.0 - m["axis_assumed"], "axes", ">=", 1.0, f"axis {fit.params['axis']}",
-              severity="flag"),
+        check("datum_error_mm", datum_error_mm(local, fit.metrics["size"], frames.handed(case.side), params), "mm", "<=",
+              0.03, "floor and bone face of the mesh against datums plus stock: 0.02 mm, 0.01 mm for merged triangles"),
     )  # fmt: skip
 
 

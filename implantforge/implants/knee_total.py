@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import model_validator
 
 from implantforge.core import AnatomyError, Check, Design, Fit, FitError, check
-from implantforge.implants import Case, Params, System, choice, deg, knee_femoral, knee_tibial, mm
+from implantforge.implants import Case, Params, System, _tray, choice, deg, knee_femoral, knee_tibial, mm
 from implantforge.implants.knee_femoral import FemoralParams
 from implantforge.implants.knee_tibial import TibialParams
 from implantforge.stages.knee import distal, femoral, frames, sizes, tibial
@@ -63,7 +63,7 @@ def plan(case: Case, params: TotalParams) -> Fit:
     """
     own = _aligned(case, params)
     thigh = knee_femoral.plan(case, own.femoral)
-    asked = knee_tibial.resected(case, own.tibial)
+    asked = _tray.resected(case, own.tibial)
     gap = _gaps(thigh, (asked.medial_mm, asked.lateral_mm), params)["gap_extension_mm"]
     rows = _inserts(gap, own.tibial.tray_mm + own.tibial.coat_mm, params)
     best = rows[0]
@@ -124,7 +124,7 @@ def _balanced(case: Case, thigh: FemoralParams, shin: TibialParams, most: float)
     top = frames.femur(case.bones[femur.bone], femur, thigh.shaft_valgus_deg)
     low = frames.tibia(case.bones[tibia.bone], tibia, frames.akagi(tibia))
     bone = distal.of(case.bones[femur.bone], top.pose)
-    slope = knee_tibial.slope_of(tibia.measures, shin)
+    slope = _tray.slope_of(tibia.measures, shin)
     asked = femoral.Asked(thigh.distal_mm, 0.0, None, None)
     held = knee_femoral.given_turn(femur, top, thigh)
     valgus, turn = 0.0, knee_femoral.EXTERNAL_DEG if held is None else held
@@ -191,12 +191,12 @@ def _remarks(thigh: Fit, shin: Fit, params: TotalParams) -> list[str]:
     low, high = SLOPE_DEG[kind]
     if not low <= slope <= high:
         out.append(f"{slope:.1f} deg of slope, where {kind} asks for {low:.0f}-{high:.0f}")
-    return [*out, *filter(None, [knee_tibial.resection_remark(shin.metrics)])]
+    return [*out, *filter(None, [_tray.resection_remark(shin.metrics)])]
 
 
 def _given(thigh: Fit, shin: Fit, params: TotalParams) -> str:
     """The angles that a person gave, as they are told; empty without any."""
-    parts = {"femoral component": knee_femoral.given(thigh, params.femoral), "tray": knee_tibial.given(params.tibial)}
+    parts = {"femoral component": knee_femoral.given(thigh, params.femoral), "tray": _tray.given(params.tibial)}
     return "; ".join(f"{name} {', '.join(rows)}" for name, rows in parts.items() if rows)
 
 

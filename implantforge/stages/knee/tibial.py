@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,14 @@ def cut(
     return Pose(pose.rotation, pose.origin_mm + level * up), heights[0] - level, heights[1] - level
 
 
-def rows(bone: Plate, side: str, width_mm: float | None) -> list[dict[str, Any]]:
-    """Every tray where least of it hangs over, best first: the largest that hangs over by at most 1 mm."""
+def rows(bone: Plate, trays: Sequence[sizes.Tray]) -> list[dict[str, Any]]:
+    """Every tray (outlines as for the side) where least of it hangs over, best first: the largest that hangs over by at most
+    1 mm."""
     start, found = bone.middle, []
-    for width in sizes.TRAY_ML_MM if width_mm is None else (width_mm,):
-        tray = sizes.tray(width, frames.handed(side))
+    for tray in trays:
         laid = cover.lay(bone, tray.outline, start)
         start = laid.shift_mm
-        found.append({"size": tray.name, "ml_mm": width, "ap_mm": tray.ap_mm, "overhang_mm": laid.overhang_mm,
+        found.append({"size": tray.name, "ml_mm": tray.ml_mm, "ap_mm": tray.ap_mm, "overhang_mm": laid.overhang_mm,
                       "coverage_pct": laid.coverage_pct, "x_mm": float(laid.shift_mm[0]), "y_mm": float(laid.shift_mm[1]),
                       "worst_mm": laid.worst_mm})  # fmt: skip
     return sorted(found, key=_rank)
