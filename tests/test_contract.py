@@ -4,6 +4,7 @@ checks, the mirrored plan for the mirrored patient and the moved one for the mov
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import drawn_knees
+import makers
 import numpy as np
 import pytest
 import test_implants as hips
@@ -18,10 +20,8 @@ from scipy.spatial.transform import Rotation
 
 from implantforge import implants
 from implantforge.core import Anatomy, Fit, Labels, Landmark, Mesh, Pose
-from implantforge.geom import meshing
-from implantforge.implants import Case, hip_stem
+from implantforge.implants import Case, hip_cup, hip_stem, knee_tibial
 from implantforge.stages import anatomy, phantoms, segment
-from implantforge.stages.export import write_stl
 
 EVERY = sorted(implants.registry())
 UNITS = {"_mm": "mm", "_deg": "deg", "_hu": "HU", "_pct": "%"}
@@ -50,22 +50,45 @@ def case_for(implant: Any) -> Case:
 
 @cache
 def params_for(name: str) -> Any:
-    """The implant's own defaults; a maker's template is five sizes of our own family written as meshes."""
+    """The implant's own defaults; a maker's template is our own family written as meshes."""
     implant = implants.get(name)
     if "template" not in implant.Params.model_fields:
         return implant.Params()
-    import tempfile
+    return implant.resolve(implant.Params(template=str(MAKERS[name](Path(tempfile.mkdtemp(prefix="maker"))))))
 
-    folder = Path(tempfile.mkdtemp(prefix="maker"))
-    page = 'name = "Ours as meshes"\nkind = "stem"\n[coat]\nfrom_mm = -45.0\nto_mm = -2.0\n'
+
+def _stems(at: Path) -> Path:
+    rows = []
     for size in (4, 5, 6, 7, 8):
         params = hip_stem.StemParams(size=size)
         fit = hip_stem.blank("left", params)
-        write_stl(folder / f"s{size}.stl", meshing.polygonise(hip_stem.design(fit, params).envelope, 0.7))
         head = [fit.params["offset_mm"], 0.0, fit.params["head_height_mm"]]
-        page += f'[[sizes]]\nsize = {size}\nfile = "s{size}.stl"\nhead = {head}\n'
-    (folder / "template.toml").write_text(page)
-    return implant.resolve(implant.Params(template=str(folder)))
+        rows.append((size, hip_stem.design(fit, params).envelope, {"head": head}))
+    return makers.folder(at, "stem", rows)
+
+
+def _cups(at: Path) -> Path:
+    params = hip_cup.CupParams(screw_holes=False)
+    fits = [Fit("hip_cup", {"size": size, "side": "left"}, Pose(), {}) for size in hip_cup.SIZES]
+    rows = [
+        (fit.params["size"], hip_cup.design(fit, params).envelope, {"outer_mm": float(fit.params["size"])})
+        for fit in fits
+    ]
+    return makers.folder(at, "cup", rows)
+
+
+def _trays(at: Path) -> Path:
+    """Both sides in one folder."""
+    rows = []
+    for side in ("left", "right"):
+        for size in (64, 67, 70, 73, 76):
+            fit = knee_tibial.blank(side, knee_tibial.TibialParams(size=size))
+            fit = replace(fit, params={**fit.params, "keel_length_mm": 30.0})
+            rows.append((size, knee_tibial.design(fit, knee_tibial.TibialParams()).envelope, {"side": side}))
+    return makers.folder(at, "tray", rows)
+
+
+MAKERS = {"own_stem": _stems, "own_cup": _cups, "own_tray": _trays}
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import makers
 import numpy as np
 import pytest
 import test_implants as contract
@@ -20,18 +21,6 @@ from implantforge.implants import Case, hip_stem, own_stem
 from implantforge.pipeline import recipe as recipes
 from implantforge.stages import phantoms, segment, templates
 from implantforge.stages.export import write_3mf, write_stl
-
-TURN = Pose(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), np.array([100.0, -40.0, 7.0]))
-PAGE = """name = "Ours as meshes"
-kind = "stem"
-[frame]
-origin = {origin}
-up = {up}
-medial = {medial}
-[coat]
-from_mm = -45.0
-to_mm = -2.0
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +37,14 @@ def planned(left: Case) -> Any:
 @pytest.fixture(scope="module")
 def folder(planned: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The planned stem and its neighbours as STL in axes of their own."""
-    at = tmp_path_factory.mktemp("maker")
-    page = PAGE.format(
-        origin=TURN.origin_mm.tolist(), up=TURN.rotation[:, 2].tolist(), medial=TURN.rotation[:, 0].tolist()
-    )
+    rows = []
     for step in (-1, 0, 1):
-        size = planned.params["size"] + step
         grown = {"width_mm": planned.params["width_mm"] + step, "length_mm": planned.params["length_mm"] + 3.0 * step}
         params = {**planned.params, **grown}
-        fit = replace(planned, params=params)
-        mesh = meshing.polygonise(hip_stem.design(fit, hip_stem.StemParams()).envelope, 0.7)
-        write_stl(at / f"s{size}.stl", mesh.moved(TURN))
-        head = TURN.apply(np.array([params["offset_mm"], 0.0, params["head_height_mm"]]))
-        page += f'[[sizes]]\nsize = {size}\nfile = "s{size}.stl"\nhead = {head.round(6).tolist()}\n'
-    (at / "template.toml").write_text(page)
-    return at
+        made = hip_stem.design(replace(planned, params=params), hip_stem.StemParams())
+        head = [params["offset_mm"], 0.0, params["head_height_mm"]]
+        rows.append((planned.params["size"] + step, made.envelope, {"head": head}))
+    return makers.folder(tmp_path_factory.mktemp("maker"), "stem", rows)
 
 
 def asked(folder: Path, **more: Any) -> own_stem.OwnStemParams:
@@ -91,7 +73,7 @@ def test_its_part_is_the_makers_shape_closed_and_checked(left: Case, folder: Pat
     made = own_stem.design(fit, params)
     mesh = meshing.polygonise(made.envelope, 0.8)
     assert measure.is_manifold(mesh) and measure.manifold_status(mesh) == "NoError"
-    given = templates.read(folder).of(fit.params["size"]).mesh
+    given = templates.read(folder, "stem").for_side("left", fit.params["size"])[0].mesh
     assert mesh.volume_mm3 == pytest.approx(given.volume_mm3, rel=0.005)
     porous = meshing.polygonise(made.porous, 0.4)
     assert porous.bounds[0, 2] > -45.5 and porous.bounds[1, 2] < -1.0
@@ -162,6 +144,22 @@ def _across(mesh: Mesh) -> Mesh:
     return Mesh(vertices, mesh.faces)
 
 
+def _twin(folder: Path) -> None:
+    """The second size called as the first."""
+    path = folder / "template.toml"
+    numbers = re.findall(r"size = (\d+)", path.read_text())
+    path.write_text(path.read_text().replace(f"size = {numbers[1]}\n", f"size = {numbers[0]}\n"))
+
+
+def _low_head(folder: Path) -> None:
+    """The first head 60 mm lower, along the stem."""
+    path = folder / "template.toml"
+    head = re.search(r"head = \[(.*?)\]", path.read_text())
+    assert head
+    lower = np.array([float(x) for x in head[1].split(",")]) - 60.0 * makers.TURN.rotation[:, 2]
+    path.write_text(path.read_text().replace(head[1], ", ".join(map(str, lower)), 1))
+
+
 def _as_3mf(folder: Path) -> None:
     """The first size as a 3MF that says it is in inches."""
     import zipfile
@@ -181,12 +179,12 @@ def _as_3mf(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_edit('kind = "stem"', 'kind = "spoon"'), "kind = 'spoon'"),
-        (_edit('kind = "stem"', 'kind = "stem"\nside = "up"'), "side = 'up'"),
-        (_edit('kind = "stem"', 'kind = "stem"\nunit = "ell"'), "unit = 'ell'"),
-        (_edit('kind = "stem"', 'kind = "stem"\nunit = "m"'), "check unit"),
+        (_edit('kind = "stem"', 'kind = "spoon"'), "template.toml: kind: 'spoon' is none of stem, cup, tray"),
+        (_edit('kind = "stem"', 'kind = "stem"\nside = "up"'), "template.toml: side: .*'left'.* got 'up'"),
+        (_edit('kind = "stem"', 'kind = "stem"\nunit = "ell"'), "unit: .*'inch', got 'ell'"),
+        (_edit('kind = "stem"', 'kind = "stem"\nunit = "m"'), "70-400 mm; check unit"),
         (_edit('kind = "stem"', 'kind = "stem"\ncolour = "red"'), "colour: extra"),
-        (_edit("from_mm = -45.0", "from_mm = 5.0"), "is empty"),
+        (_edit("from_mm = -45.0", "from_mm = 5.0"), "coat: from_mm = 5 must lie below to_mm = -2"),
         (_edit("up = ", "up = [0.0, 0.3, 1.0] # "), "right angles|must lie|reaches from"),
         (_edit("medial = ", "medial = [0.0, 0.0, 0.0] # "), "right angles"),
         (_edit('file = "s', 'file = "../s'), "outside the template's folder"),
@@ -196,6 +194,12 @@ def _as_3mf(folder: Path) -> None:
         (_mesh(_twice), "2 pieces"),
         (_mesh(_across), "crosses itself at [0-9]+ triangles"),
         (_mesh(lambda m: Mesh(m.vertices / 1000.0, m.faces)), "check unit"),
+        (_mesh(lambda m: Mesh(m.vertices / 10.0, m.faces)), "check unit .unit = 'cm' would fit"),
+        (_edit("to_mm = -2.0", "to_mm = -2000.0"), "coat.to_mm: .*greater than or equal to -400, got -2000"),
+        (_edit('kind = "stem"', 'kind = "stem"\ncut_angle_deg = -5'), "cut_angle_deg: .*, got -5"),
+        (_edit('kind = "stem"', 'kind = "cup"'), "this is a cup: say `implantforge build own_cup`"),
+        (_twin, r"sizes.row 2: size 8 stands in sizes.row 1 already"),
+        (_low_head, r"sizes.row 1.head: lies -[0-9.]+ mm above the neck cut"),
         (_as_3mf, "says it is in inch"),
         (_mesh(lambda m: Mesh(m.vertices, np.vstack([m.faces, m.faces[:3]]))), "not a closed surface"),
         (lambda folder: sorted(folder.glob("*.stl"))[0].write_bytes(b"solid nothing"), "cannot be read|holds no triangle"),
@@ -227,5 +231,5 @@ def test_a_mesh_inside_out_is_turned(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "maker"
     shutil.copytree(folder, copy)
     _mesh(lambda m: Mesh(m.vertices, m.faces[:, ::-1]))(copy)
-    given, turned = (templates.read(where).sizes[0].mesh for where in (folder, copy))
+    given, turned = (templates.read(where, "stem").sizes[0].mesh for where in (folder, copy))
     assert turned.volume_mm3 == pytest.approx(given.volume_mm3) and turned.volume_mm3 > 0

@@ -78,6 +78,22 @@ def loop_around(mesh: Mesh, origin_mm: Array, normal: Array) -> Loop | None:
     return min(found, key=lambda loop: abs(loop.area_mm2)) if found else None
 
 
+def rings(mesh: Mesh, origin_mm: Array, normal: Array) -> list[Array]:
+    """Points (n,3) of each closed curve of the section in their order along it, metal to the left seen against the normal.
+    The mesh must be closed."""
+    segments, keys = section(mesh, origin_mm, normal)
+    after = dict(zip(keys[:, 0].tolist(), range(len(keys))))
+    out = []
+    while after:
+        first, at = after.popitem()
+        row = [at]
+        while (key := int(keys[at, 1])) != first:
+            at = after.pop(key)
+            row.append(at)
+        out.append(segments[row, 0])
+    return out
+
+
 def _pieces(mesh: Mesh, origin_mm: Array, normal: Array) -> list[Array]:
     """The section's segments, one array (m,2,3) for each closed curve."""
     segments, keys = section(mesh, origin_mm, normal)

@@ -52,8 +52,8 @@ def plan(
     keel: Callable[[str, Pose], Keel],
 ) -> Fit:
     """The cut by the alignment, turned along Akagi's line; of the trays given (outlines as for this side) the largest that
-    hangs over by at most 1 mm where least of it does; keel(size, pose) is asked for what goes into the bone under it, and the
-    series ends at widest_mm. FitError with numbers when none fits, begun by the implant's name `maker`."""
+    hangs over by at most 1 mm where least of it does; keel(size, pose) is asked for what goes into the bone under it;
+    the series ends at widest_mm. FitError with numbers when none fits, begun by the implant's name `maker`."""
     name = f"tibia_{case.side}"
     mesh = case.bones[name]
     frame, slope, native, valgus, cut, medial, lateral = resected(case, params)

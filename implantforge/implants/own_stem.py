@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from implantforge.core import Array, Check, Design, Field, Fit, FitError, InputError, Lattice, Mesh, Pose, check
+from implantforge.core import Array, Check, Design, Field, Fit, FitError, Lattice, Mesh, Pose, check
 from implantforge.geom import shapes
-from implantforge.implants import Case, Implant, Params, choice, count, mm, number, text
+from implantforge.implants import Case, Implant, _maker, choice, mm, number
 from implantforge.stages import fit as seating
 from implantforge.stages import templates
 from implantforge.stages.anatomy.canal import cavity
 from implantforge.stages.bearings import LENGTHS_MM
 from implantforge.stages.phantoms import hip
 
-FIELD_MM, BAND_MM = 0.25, 2.5
-"""The meshes as fields: distances sampled this far apart, exact this near the surface."""
 POINTS_MM, COARSE_MM = 2.0, 4.0
 CUT_MM, CUT_FIRST_MM = (8.0, 15.0), 12.0
 """Neck cut above the lesser trochanter: how far it may move so that the head comes to its height, and where it begins."""
 
 
-class OwnStemParams(Params):
+class OwnStemParams(_maker.MakerParams):
     """What an engineer may set; the size is found when absent."""
 
-    template: str = text("", "folder with the maker's template.toml and meshes", tag="M", source="the maker")
-    template_sha256: str = text("", "of the template's files; filled in, and refused when they have changed since", tag="M",
-                                source="the maker's files")  # fmt: skip
-    size: int | None = count(None, 1, 99, "size of the template; found by fit when absent")
     head_length: str | None = choice(None, tuple(LENGTHS_MM), "head length; the nearest to the patient's when absent")
     resection_above_trochanter_mm: float | None = mm(None, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar; "
                                                      "found within 8-15, for the head's height, when absent", tag="M",
@@ -44,38 +37,24 @@ class OwnStemParams(Params):
     overlap_limit_mm: float = mm(
         0.65, 0.0, 1.0, "overlap with the canal wall accepted, mean of the deepest 2 %", source="<= 1 mm local"
     )
-    coat_depth_mm: float = mm(1.5, 0.8, 3.0, "porous coat put into the maker's surface", tag="M",
-                              source="0.8-2.0 mm", of="design")  # fmt: skip
 
 
 def resolve(params: OwnStemParams) -> OwnStemParams:
-    """The parameters with the digest of the template's files, all of which are read here, before a CT is; InputError when a
-    file is not as it should be, or the digest is another than the one given."""
-    if not params.template:
-        raise InputError(
-            "own_stem: params.template is missing: say --set params.template=FOLDER, the one with template.toml "
-            "(docs/own_stem.md)"
-        )
-    found = templates.read(Path(params.template)).sha256
-    if params.template_sha256 not in ("", found):
-        raise InputError("own_stem: the template's files have changed since this recipe was written; clear "
-                         "params.template_sha256 to take them as they are now")  # fmt: skip
-    return params.model_copy(update={"template_sha256": found})
+    """As `_maker.read`, of stems."""
+    return _maker.read(params, "stem")
 
 
 def plan(case: Case, params: OwnStemParams) -> Fit:
     """Every size seated in the canal; the winner is the one with the best fill among those within the overlap limit, with
     the cut and head that bring its centre nearest to the patient's. FitError when none fits; AnatomyError when the femur
     lacks a landmark; InputError when the template is made for the other side."""
-    template = templates.read(Path(params.template))
-    if template.side not in ("both", case.side):
-        raise InputError(f"own_stem: {template.name} is made for the {template.side} side; this is the {case.side} one")
+    template = _maker.template(params, "stem")
+    sizes = {one.size: one for one in template.for_side(case.side, params.size)}
     bone = f"femur_{case.side}"
     anatomy = case.anatomy[bone]
     wall = cavity(case.volume, case.bones[bone], anatomy, params.endosteal_hu, params.cortex_mm)
     target = anatomy.at("head_center")
-    sizes = template.sizes if params.size is None else (template.of(params.size),)
-    rows = [_placed(case, one, template, params, wall, target) for one in sizes]
+    rows = [_placed(case, one, template, params, wall, target) for one in sizes.values()]
     fitting = sorted((row for row in rows if row["overlap_mm"] <= params.overlap_limit_mm),
                      key=lambda row: (-round(row["score"], 6), row["size"]))  # fmt: skip
     if not fitting:
@@ -87,9 +66,9 @@ def plan(case: Case, params: OwnStemParams) -> Fit:
     best = fitting[0]
     ranked = [*fitting, *sorted((row for row in rows if row not in fitting), key=lambda row: row["overlap_mm"])]
     told = tuple(_told(row, best, params) | {"rank": n} for n, row in enumerate(ranked[:8], start=1))
-    metrics, samples = _measure(template.of(best["size"]), best["pose"], wall, template)
+    metrics, samples = _measure(sizes[best["size"]], best["pose"], wall, template)
     metrics |= {key: best[key] for key in best if isinstance(best[key], (int, float)) and key != "score"}
-    chosen = {"template": template.name, "template_sha256": params.template_sha256, "size": best["size"],
+    chosen = {**_maker.named(template, params), "size": best["size"],
               "head_length": best["head_length"], "head_target_mm": target.tolist(), "side": case.side,
               "cut_mm": best["cut_mm"], "gap_samples": samples}  # fmt: skip
     return Fit("own_stem", chosen, best["pose"], metrics, told, told[0]["why"])
@@ -134,19 +113,8 @@ def _head(one: templates.Size, pose: Pose, target: Array, params: OwnStemParams)
 
 def _points(mesh: Mesh, normal: Array, spacing_mm: float) -> Array:
     """Points (n,3) of the surface under the neck cut, at most one in a cube of spacing_mm."""
-    corners = mesh.vertices[mesh.faces]
-    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-    pieces = [mesh.vertices]
-    for count_ in (2 ** np.arange(1, 7)).tolist():
-        some = corners[sides > spacing_mm * count_ / 2.0]
-        steps = (np.indices((count_ + 1, count_ + 1)).reshape(2, -1).T) / count_
-        steps = steps[steps.sum(axis=1) <= 1.0]
-        for u, v in steps if len(some) else ():
-            pieces.append(some[:, 0] + u * (some[:, 1] - some[:, 0]) + v * (some[:, 2] - some[:, 0]))
-    points = np.concatenate(pieces)
-    points = points[points @ normal < -0.5]
-    _, first = np.unique(np.floor(points / spacing_mm).astype(np.int64), axis=0, return_index=True)
-    return points[np.sort(first)]
+    found = _maker.points(mesh, spacing_mm)
+    return found[found @ normal < -0.5]
 
 
 def _fills(mesh: Mesh, pose: Pose, wall: Field) -> dict[str, float]:
@@ -195,13 +163,10 @@ def _told(row: dict[str, Any], best: dict[str, Any], params: OwnStemParams) -> d
 
 def design(fit: Fit, params: OwnStemParams) -> Design:
     """The maker's surface as it is; its outer coat_depth_mm between the template's coat limits is left for the lattice."""
-    template = templates.read(Path(params.template))
-    whole = shapes.shared(
-        shapes.from_mesh(template.of(fit.params["size"]).mesh, FIELD_MM, max(BAND_MM, params.coat_depth_mm + 1))
-    )
-    up, low, high = np.array([0.0, 0.0, 1.0]), *(np.array([0.0, 0.0, z]) for z in template.coat_mm)
+    template = _maker.template(params, "stem")
+    whole = _maker.body(_maker.chosen(fit, params, "stem").mesh, params)
     normal = seating.cut_normal(template.cut_angle_deg)
-    band = shapes.half_space(high, up) & shapes.half_space(low, -up) & shapes.half_space(-1.2 * normal, normal)
+    band = _maker.slab(*template.coat_mm) & shapes.half_space(-1.2 * normal, normal)
     porous = shapes.shared((whole - whole.offset(-params.coat_depth_mm)) & band)
     return Design(whole - porous, porous, whole, Lattice(), shapes.half_space(np.zeros(3), -normal))
 
@@ -209,7 +174,6 @@ def design(fit: Fit, params: OwnStemParams) -> Design:
 def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: OwnStemParams) -> tuple[Check, ...]:
     """Fit of this stem against the limits in use, and whether the printed mesh is the maker's shape."""
     m, bone = fit.metrics, case.bones[f"femur_{case.side}"]
-    local = fit.pose.inverse_apply(part.vertices)
     return (
         check("bone_overlap_mm3", seating.outside_mm3(bone, made, fit.pose), "mm3", "<=", 0.0,
               "no metal outside the outer cortex below the neck cut (perforation = refuse)"),
@@ -218,10 +182,7 @@ def checks(case: Case, fit: Fit, made: Design, part: Mesh, params: OwnStemParams
               "press-fit 0.3-0.8 mm, local overlap with the cortex <= 1 mm"),
         check("head_center_error_mm", m["head_error_mm"], "mm", "<=", 5.0, "head centre: target <= 2 mm, limit 5 mm"),
         check("head_center_target_mm", m["head_error_mm"], "mm", "<=", 2.0, "head centre: target <= 2 mm", severity="flag"),
-        check("beyond_template_mm", float(made.envelope(local).max()), "mm", "<=", 0.1,
-              "the printed mesh stays within 0.1 mm of the maker's surface"),
-        check("machining_stock_mm", 0.0, "mm", ">=", 0.3, "machined faces carry >= 0.3 mm stock: this template is taken as "
-              "drawn, so the maker's mesh must hold the stock itself", severity="flag"),
+        *_maker.checks(made, fit.pose.inverse_apply(part.vertices)),
     )  # fmt: skip
 
 
