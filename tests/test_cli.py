@@ -93,7 +93,10 @@ def test_a_failed_check_exits_3_and_is_named(call):
         (("build", "nowhere"), "no file or recipe nowhere"),
         (("build", "toy.toml", "--ct", "absent.zip"), "absent.zip does not exist"),
         (("build", "toy.toml", "--ct", "ct.zip", "--set", "params.lenght_mm=3"), "nearest is params.length_mm"),
-        (("build", "toy.toml", "--ct", "ct.zip", "--side", "right"), "needs femur_right"),
+        (
+            ("build", "toy.toml", "--ct", "ct.zip", "--side", "right"),
+            "needs the right femur; this scan shows the left femur: say --side left, or give one that also",
+        ),
         (("build", "toy.toml", "--ct", "ct.zip", "--side", "middle"), "none of auto, left, right"),
         (("build", "toy.toml", "--ct", "ct.zip", "--out", "toy.toml"), "is a file"),
         (("build",), "Missing argument"),

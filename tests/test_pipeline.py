@@ -348,7 +348,7 @@ def test_refused_input_leaves_nothing(bench):
         with pytest.raises(InputError):
             bench(ct=ct)
         assert not (bench.folder / "run").exists()
-    with pytest.raises(InputError, match="toy: needs femur_right; this scan shows femur_left"):
+    with pytest.raises(InputError, match="toy: needs the right femur; this scan shows the left femur: say --side left"):
         bench("case.side='right'")
     assert not (bench.folder / "run").exists()
 

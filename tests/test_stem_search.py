@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from implantforge.core import Array, Field, Pose
+from implantforge.implants.hip_stem import StemParams
 from implantforge.stages import fit as seating
 from implantforge.stages.fit import stems, stemsearch
 
@@ -79,3 +81,10 @@ def test_a_size_asked_for_is_held_and_one_too_large_is_not_found() -> None:
     size = found()[0]["size"]
     assert {row["size"] for row in stemsearch.search(ASKED._replace(size=size - 1), cone(0.0))} == {size - 1}
     assert stemsearch.search(ASKED._replace(size=16), cone(0.0)) == []
+
+
+def test_a_length_that_its_family_has_not_is_refused() -> None:
+    for family, good, bad in (("short", 100.0, 180.0), ("fit and fill", 180.0, 85.0), ("taper wedge", 90.0, 80.0)):
+        assert StemParams(family=family, stem_length_mm=good).stem_length_mm == good
+        with pytest.raises(ValidationError, match=f"stem_length_mm = {bad:g} is none of a {family} stem's"):
+            StemParams(family=family, stem_length_mm=bad)

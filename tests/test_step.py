@@ -61,6 +61,19 @@ def test_skin_of_a_stem_lies_on_its_surface_between_its_points_too(stem: tuple[F
     assert ring @ spine.axis == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_neck_thicker_than_the_body_is_no_skin() -> None:
+    """The thinnest wedge is 8 mm deep, its neck 12.4: refused for that, at that height, not for a collar it has not."""
+    params = hip_stem.StemParams(family="taper wedge", size=1)
+    fit = hip_stem.blank("left", params)
+    with pytest.raises(
+        GeometryError, match=r"at z = -13\.\d to -1\d\.\d mm .* a neck thicker than the body.* a larger size"
+    ):
+        skin.points(hip_stem.design(fit, params).envelope, hip_stem.spine(fit, params))
+    larger = params.model_copy(update={"size": 2})
+    fit = hip_stem.blank("left", larger)
+    skin.points(hip_stem.design(fit, larger).envelope, hip_stem.spine(fit, larger))
+
+
 def test_a_collar_is_no_skin(stem: tuple[Fit, Any]) -> None:
     params = hip_stem.StemParams(size=8, collar=True)
     with pytest.raises(GeometryError, match="collar"):
@@ -75,7 +88,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(
         main(["template", "hip_cup", "--out", str(tmp_path / "cup.step")])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "pip install 'implantforge[cad]'" in said
+    assert said.count("\n") == 1 and "pip install '.[cad]' in a clone" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -167,7 +180,7 @@ def test_a_part_lies_where_it_was_planned(tmp_path: Path) -> None:
         (["knee_femoral"], "no sizes of its own"),
         (["hip_total"], "made of stem, cup"),
         (["hip_stem", "--set", "params.collar=true"], "collar"),
-        (["hip_cup", "--size", "45"], "no size 45"),
+        (["hip_cup", "--size", "45"], "size = 45 is none of 44"),
         (["hip_cup", "--out", "x.stl"], "must end in .step"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Value: class name, bones only, as in TotalSegmentator's class map (totalsegmentator/map_to_binary.py, Apache-2.0).
 # Values belong to a task: 2 is a tibia in one and a kidney in another; appendicular bones come without their side.
@@ -93,6 +94,13 @@ def parted(name: str) -> tuple[str, str]:
     """(bone, side) of a class name; side is '' where it has none."""
     bone, _, side = name.rpartition("_")
     return (bone, side) if side in ("left", "right") and bone in CODES else (name, "")
+
+
+def spoken(names: Iterable[str]) -> str:
+    """Class names as people say them: "the left femur and the left tibia", "" for none."""
+    words = [" ".join(["the", *([side] if side else []), "hip bone" if bone == "hip" else bone.replace("_", " ")])
+             for bone, side in map(parted, names)]  # fmt: skip
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 KNOWN = {name for task in TASKS.values() for name in task.values()} | {

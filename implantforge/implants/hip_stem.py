@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from pydantic import model_validator
 from scipy.special import ndtr
 
 from implantforge.core import (
@@ -46,6 +47,8 @@ from implantforge.stages.socket import hu_at
 
 NECK_CUT_MM = (8.0, 15.0)
 """Above the lesser trochanter: how far a neck off the shelf may move the cut."""
+BLEND_MM = 5.0
+"""Rounding of the shoulder."""
 WALL_SIGMA_MM = 0.15
 """How well the canal's wall is known, one sigma: surfaces 0.03-0.12 mm, the endosteal edge less well."""
 
@@ -57,8 +60,8 @@ class StemParams(Params):
     family: str = choice("fit and fill", tuple(FAMILIES), "fit and fill, flat taper wedge, or short stem")
     neck: str = choice("custom", ("custom", *NECKS), "solved for the head centre, or off the shelf: standard or lateral "
                        "offset; the cut is then moved within 8-15 mm so that the head comes to its height")  # fmt: skip
-    stem_length_mm: float | None = mm(None, 90.0, 180.0, "resection to tip; the size's own when absent", tag="M",
-                                      source="vendor envelope 110-180")  # fmt: skip
+    stem_length_mm: float | None = mm(None, 80.0, 180.0, "resection to tip, 90-180, of a short stem 80-120; the size's own "
+                                      "when absent", tag="M", source="vendor envelope 110-180, short 80-120")  # fmt: skip
     neck_shaft_angle_deg: float | None = deg(None, 120.0, 140.0, "neck to stem axis; the patient's, held to 125-135, "
                                              "when absent", tag="M", source="vendor envelope 125-135")  # fmt: skip
     section_exponent: float = number(2.2, 2.0, 5.0, "superellipse exponent of the sections (2 is an ellipse)")
@@ -83,6 +86,14 @@ class StemParams(Params):
     neck_diameter_mm: float = mm(12.4, 11.0, 13.5, "solid neck", tag="M", source=">= 11 mm Ti", of="design")
     taper_stock_mm: float = mm(0.7, 0.3, 1.5, "machining stock on the taper's radius", tag="M",
                                source="+0.5-1.0 mm", of="design")  # fmt: skip
+
+    @model_validator(mode="after")
+    def _length_of_its_family(self) -> StemParams:
+        low, high = FAMILIES[self.family].lengths_mm
+        if self.stem_length_mm is not None and not low <= self.stem_length_mm <= high:
+            raise ValueError(f"stem_length_mm = {self.stem_length_mm:g} is none of a {self.family} stem's, {low:.0f} to "
+                             f"{high:.0f} mm: say another length or family")  # fmt: skip
+        return self
 
 
 def plan(case: Case, params: StemParams) -> Fit:
@@ -265,10 +276,11 @@ def design(fit: Fit, params: StemParams) -> Design:
     cut = seating.cut_normal(params.resection_angle_deg)
     zero = np.zeros_like(stem.z)
     exact = shapes.loft(stem.z, zero, stem.medial, stem.lateral, stem.depth, params.section_exponent)
-    hull = shapes.shared(shapes.sampled(exact, 0.4))
+    # deeper than the blends below reach: past the band distances go in steps, which a blend would bring to the surface
+    hull = shapes.shared(shapes.sampled(exact, 0.4, band_mm=BLEND_MM + 1.0))
     below = shapes.half_space(np.zeros(3), cut)
-    shoulder = shapes.half_space(np.array([0.0, 0.0, SHOULDER_MM - 5.0]), np.array([0.0, 0.0, 1.0]))
-    core = shapes.shared(shapes.smooth_intersection(shapes.smooth_intersection(hull, shoulder, 5.0), below, 2.0))
+    shoulder = shapes.half_space(np.array([0.0, 0.0, SHOULDER_MM - BLEND_MM]), np.array([0.0, 0.0, 1.0]))
+    core = shapes.shared(shapes.smooth_intersection(shapes.smooth_intersection(hull, shoulder, BLEND_MM), below, 2.0))
     neck, machined = _neck_fields(fit, params)
     neck = shapes.shared(neck)
     envelope = shapes.smooth_union(core, neck, 2.0)

@@ -27,7 +27,7 @@ from implantforge.core import (
     Volume,
     check,
 )
-from implantforge.geom import meshing
+from implantforge.geom import bonenames, meshing
 from implantforge.implants import Case
 from implantforge.pipeline import cache, certify, doubts, imaging, resources
 from implantforge.pipeline.cache import Result
@@ -141,8 +141,15 @@ def side(recipe: Recipe, found: list[str], laterality: str) -> Side:
     for one in possible:
         if wanted in (one, "auto"):
             return one
-    needed = ", ".join(implant.bones(wanted if wanted != "auto" else "left"))
-    raise InputError(f"{implant.name}: needs {needed}; this scan shows {', '.join(found) or 'no bone'}")
+    asked: Side = "right" if wanted == "right" else "left"
+    needs, shows = (bonenames.spoken(names) for names in (implant.bones(asked), found))
+    lacking = bonenames.spoken([name for name in implant.bones(asked) if name not in found])
+    other = f"say --side {possible[0]}, or " if possible else ""
+    either = " (or the same of the right side)" if wanted == "auto" else ""
+    raise InputError(
+        f"{implant.name}: needs {needs}{either}; this scan shows {shows or 'no bone'}: {other}give one that also shows "
+        f"{lacking}"
+    )
 
 
 def landmark_file(path: Path, bones: list[str]) -> dict[str, dict[str, list[float]]]:

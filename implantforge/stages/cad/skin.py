@@ -50,8 +50,13 @@ def points(field: Field, spine: Spine, around: int = AROUND) -> Array:
     inside = np.stack([_inside(field, spine, starts + s * ways) for s in steps], axis=1)
     once = inside[:, 0] & ((inside[:, :-1] & ~inside[:, 1:]).sum(axis=1) == 1) & ~inside[:, -1]
     if not once.all():
-        raise GeometryError(f"cad: {int((~once).sum())} of {len(once)} rays from the stem's axis leave it more than once, "
-                            "or never: it has a collar or a neck that one skin does not show")  # fmt: skip
+        again = starts[~once] + steps[inside[~once].argmin(axis=1)][:, None] * ways[~once]
+        raise GeometryError(
+            f"cad: {int((~once).sum())} of {len(once)} rays from the stem's axis leave it more than once, or never, at z = "
+            f"{again[:, 2].min():.1f} to {again[:, 2].max():.1f} mm (the neck cut meets the axis at 0): a ledge stands out "
+            "there, a collar's or that of a neck thicker than the body, and one skin does not show it; take a larger size, "
+            "or no collar"
+        )
     low = steps[inside.sum(axis=1) - 1]
     high = low + STEP_MM
     for _ in range(36):

@@ -31,7 +31,9 @@ def library() -> Any:
     try:
         import build123d
     except ImportError as error:
-        raise InputError("STEP needs the optional extra cad (build123d): pip install 'implantforge[cad]'") from error
+        raise InputError(
+            "STEP needs the optional extra cad (build123d): say pip install '.[cad]' in a clone of ImplantForge"
+        ) from error
     return build123d
 
 

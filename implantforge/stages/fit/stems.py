@@ -32,11 +32,13 @@ class Style(NamedTuple):
 
 class Family(NamedTuple):
     """Styles tried in every size; other calcar arcs are tried on the best of them, for they matter above the canal only.
-    filled: a canal counts as filled by `area`, or by `width` where the body is flat by design or ends in the metaphysis."""
+    filled: a canal counts as filled by `area`, or by `width` where the body is flat by design or ends in the metaphysis.
+    lengths_mm: shortest and longest, resection to tip."""
 
     styles: tuple[Style, ...]
     other_calcars_mm: tuple[float, ...]
     filled: str
+    lengths_mm: tuple[float, float] = (90.0, 180.0)
 
 
 def _styles(ml: tuple[float, ...], ap: tuple[float, ...], depth: tuple[float, ...], length: tuple[float, ...],
@@ -50,7 +52,7 @@ FAMILIES: Mapping[str, Family] = {
     "taper wedge": Family(_styles((3.0, 5.0, 7.0, 9.0), (1.0, 2.0), (0.6, 0.7, 0.8), (1.0, 0.85), 90.0),
                           (60.0, 140.0), "width"),
     "short": Family(_styles((5.0, 7.0, 9.0), (2.0, 4.0, 6.0), (0.9, 1.05, 1.2), (0.75, 0.65), 60.0),
-                    (45.0, 90.0), "width"),
+                    (45.0, 90.0), "width", (80.0, 120.0)),
 }  # fmt: skip
 """Sections fill the canal front to back (fit and fill); a flat wedge holds by its sides; a short stem ends in the
 metaphysis, 80-120 mm long."""
