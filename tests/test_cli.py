@@ -176,6 +176,7 @@ def test_list_and_show(call):
     assert list(one_object(out)) == ["machines"]
     _, out, _ = call("show", "toy")
     assert "params.length_mm" in out and "10..60" in out and "lattice.cell_mm" in out
+    assert "Tags: R read in the source named; M a named standard" in out.splitlines()[-1]
     _, out, _ = call("show", "toy", "--json")
     rows = {row["key"]: row for row in one_object(out)["parameters"]}
     assert rows["params.length_mm"]["unit"] == "mm" and rows["params.size"]["default"] is None

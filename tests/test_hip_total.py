@@ -168,3 +168,18 @@ def test_every_family_makes_bodies_that_taper_to_their_tip() -> None:
                 assert np.interp(middle, body.z, body.lateral) == pytest.approx(width / 2, abs=0.1)
                 for row in (body.medial, body.lateral, body.depth):
                     assert (np.diff(row) >= -1e-9).all() and row[0] >= 2.5
+
+
+def test_a_motion_that_nothing_ends_is_told_as_at_least_what_was_followed() -> None:
+    from implantforge.implants import hip_total
+
+    reach = {"flexion": motion.Reach(121.34, 150.0, None), "extension": motion.Reach(90.0, 90.0, None)}
+    row = {"head_mm": 36.0, "head_length": "M", "leg_length_change_mm": 0.0, "offset_change_mm": 0.0, "liner_mm": 5.1,
+           "rom_short_deg": 0.0, "score": -0.1, "reach": reach}  # fmt: skip
+    told = hip_total._shown(row)
+    assert (told["rom_flexion_deg"], told["rom_extension_deg"]) == (121.3, ">= 90")
+    assert "scores the same, 0 deg of motion short: of equals the larger head" in hip_total._why(
+        {**row, "head_mm": 32.0}, row
+    )
+    assert "of equals the length nearer to M" in hip_total._why({**row, "head_length": "L"}, row)
+    assert "scores 0.04 less" in hip_total._why({**row, "score": -0.14}, row)

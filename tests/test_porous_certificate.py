@@ -89,6 +89,11 @@ def test_certificate_is_plain_json_and_reads_as_a_page(sheet):
     assert len(told["charts"]) == 4 and all(chart.startswith("<svg") for chart in told["charts"])
     assert any(row["name"] == "Porosity" and row["value"].startswith("70") for row in told["rows"])
     assert "porosity" in told["coating"][0].lower() and not told["why"]
+    words = porous.coating_definition({"porosity_pct": 70.2, "pore_mean_um": 833.0})
+    assert words == {"porosity_pct": "70.2 (above its 30-70, as printed hips in use are, 63-77: no fault)",
+                     "pore_mean_um": "833 (within its 100-1000)"}  # fmt: skip
+    assert porous.coating_definition({"porosity_pct": 82.0, "pore_mean_um": 90.0}) == {
+        "porosity_pct": "82.0 (above its 30-70)", "pore_mean_um": "90.0 (below its 100-1000)"}  # fmt: skip
     assert page.content(None)["why"] and page.content({"refused": "no pores"})["why"] == "no pores"
 
 

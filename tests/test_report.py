@@ -303,3 +303,57 @@ def test_words_for_people() -> None:
     assert [number(0.93, "mm"), number(-0.7, "mm"), number(2013344), number(12.64, "°"), number(float("nan"))] == [
         "0.93 mm", "−0.70 mm", "2\u202f013\u202f344", "12.6°", "not measured"]  # fmt: skip
     assert ukrainian("femur_left") == "стегнова кістка, лівий бік"
+
+
+class TestForTheShop:
+    """What is machined is told apart from what is not, to the digits that a measuring machine needs."""
+
+    ROWS = (
+        {"name": "taper 12/14", "kind": "cone", "frame": "patient LPS mm, as part.stl", "base_mm": [67.69712, 14.7, -5.68],
+         "axis": [-0.5589912, -0.2005, 0.8045612], "large_diameter_mm": 13.98712, "included_angle_deg": 5.0 + 2 / 3,
+         "stock_radius_mm": 0.7, "stock_mm3": 658.2},
+        {"name": "thread M8", "kind": "thread", "at_mm": [1.0, 2.0, 3.0], "pilot_diameter_mm": 6.2},
+        {"name": "bone face", "kind": "datum plane", "at_mm": [1.0, 2.0, 3.0], "stock_mm": 0.0, "stock_mm3": 0.0},
+        {"name": "screw hole 1", "kind": "hole", "at_mm": [1.0, 2.0, 3.0], "diameter_mm": 6.8},
+        {"name": "shoulder", "kind": "plane", "at_mm": [1.0, 2.0, 3.0], "stock_mm": 0.0, "stock_mm3": 0.0},
+        {"name": "tibia", "kind": "cut plane", "point_mm": [1.0, 2.0, 3.0], "normal": [0.0, 0.0, 1.0], "stock_mm3": 0.0},
+    )  # fmt: skip
+
+    def told(self, tmp_path: Path, **more: object) -> tuple[dict[str, list], str]:
+        from implantforge import report
+        from implantforge.report import tables
+
+        folder = fake_run.make(tmp_path / "run", ct_h_mm=4.0, part_h_mm=3.0)
+        page = json.loads((folder / "manifest.json").read_text())
+        page["machined"] = list(self.ROWS)
+        page["metrics"] |= more
+        (folder / "manifest.json").write_text(json.dumps(page))
+        return tables.machined(RunFolder(folder)), report.write(folder).read_text(encoding="utf-8")
+
+    def test_what_carries_no_stock_is_not_machined(self, tmp_path: Path) -> None:
+        rows, html = self.told(tmp_path)
+        names = {part: [row["name"] for row in some] for part, some in rows.items()}
+        assert names == {"finish": ["Taper 12/14", "Thread M8"], "printed": ["Bone face", "Screw hole 1", "Shoulder"],
+                         "cut": ["Tibia"]}  # fmt: skip
+        assert not any("stock" in fact.lower() for row in rows["printed"] + rows["cut"] for fact in row["facts"])
+        assert "Datums and holes as printed, nothing to take off" in html and "Bone cuts, for a guide" in html
+
+    def test_points_stand_to_a_micrometre_and_directions_to_five_figures(self, tmp_path: Path) -> None:
+        rows, html = self.told(tmp_path)
+        facts = rows["finish"][0]["facts"]
+        assert "Axis (−0.55899, −0.20050, 0.80456)" in facts
+        assert "Base L 67.697  P 14.700  I 5.680" in facts
+        assert (
+            "Large diameter 13.987 mm" in facts
+            and "Included angle 5.667°" in facts
+            and "Stock radius 0.700 mm" in facts
+        )
+        assert "Base L 67.697" in html
+
+    def test_each_wall_says_which_it_is(self, tmp_path: Path) -> None:
+        sizes = {"lattice_wall_median_um": 405.0, "lattice_wall_p01_um": 346.0, "lattice_wall_designed_um": 441.0,
+                 "min_wall_mm": 0.352}  # fmt: skip
+        _, html = self.told(tmp_path, **sizes)
+        for name in ("wall, held to the machine", "metal, median thickness", "metal, thinnest 1 %", "wall, designed"):
+            assert html.count(f"Lattice {name}") == 1, name
+        assert "Min wall" not in html and "narrowest neck of a network" in html

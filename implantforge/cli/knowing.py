@@ -8,6 +8,10 @@ import click
 
 from implantforge.cli import OK, put_json
 
+TAGS = (
+    "Tags: R read in the source named; M a named standard or paper, to be checked against the document; P a judgement of "
+    "this project."
+)
 KINDS = ("implants", "lattices", "checks", "machines", "materials", "recipes")
 
 
@@ -72,4 +76,5 @@ def show_(implant: str, as_json: bool) -> int:
         default = "none" if row["default"] is None else row["default"] if row["default"] != "" else '""'
         click.echo(f"{row['key']:<30} {default} {row['unit']}".rstrip() + (f"  [{span}]" if span else ""))
         click.echo(f"    {row['doc']}" + (f" ({row['tag']}: {row['source']})" if row["source"] else f" ({row['tag']})"))
+    click.echo(f"\n{TAGS}")
     return OK

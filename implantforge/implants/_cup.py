@@ -155,8 +155,10 @@ def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any
     elif row is best:
         why = (f"nearest the socket plus {OVER_MM:.0f} mm ({row['over_socket_mm']:+.1f}) with the least shift "
                f"({row['medial_mm']:+.1f} mm medial): {row['coverage_pct']:.0f} % covered")  # fmt: skip
+    elif row["cost_mm"] - best["cost_mm"] < 5e-3:
+        why = "fits as well: of equals the smaller goes first, which takes less bone"
     else:
-        why = f"fits, {row['cost_mm'] - best['cost_mm']:.1f} mm further from socket plus {OVER_MM:.0f} mm and native centre"
+        why = f"fits, {row['cost_mm'] - best['cost_mm']:.2g} mm further from socket plus {OVER_MM:.0f} mm and native centre"
     shown = {
         key: round(value, 3) if isinstance(value, float) else value
         for key, value in row.items()

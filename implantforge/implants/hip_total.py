@@ -192,7 +192,13 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A head as people read it."""
     plain = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()
              if key not in ("reach", "wanted")}  # fmt: skip
-    return plain | {f"rom_{name}_deg": round(one.deg, 1) for name, one in row["reach"].items()}
+    return plain | {f"rom_{name}_deg": _reached(name, one) for name, one in row["reach"].items()}
+
+
+def _reached(name: str, one: motion.Reach) -> float | str:
+    """Where a motion ends, deg; one that nothing ends is told as at least what it was followed to."""
+    most = motion.MOTIONS[name].most_deg
+    return round(one.deg, 1) if one.deg < most else f">= {most:.0f}"
 
 
 def _why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
@@ -202,7 +208,11 @@ def _why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
         return (
             f"{what}: nearest to the leg length and offset wanted, with {row['rom_short_deg']:.0f} deg of motion short"
         )
-    return f"{what}; scores {best['score'] - row['score']:.1f} less, {row['rom_short_deg']:.0f} deg of motion short"
+    short = f"{row['rom_short_deg']:.0f} deg of motion short"
+    if round(best["score"] - row["score"], 2) > 0.0:
+        return f"{what}; scores {best['score'] - row['score']:.2g} less, {short}"
+    rule = "the larger head" if row["head_mm"] != best["head_mm"] else "the length nearer to M"
+    return f"{what}; scores the same, {short}: of equals {rule} goes first"
 
 
 def _measured(
@@ -297,8 +307,9 @@ def checks(case: Case, fit: Fit, designs: Mapping[str, Design], params: HipParam
         if name in m:
             rows.append(check(name, abs(m[name]), "mm", "<=", 5.0, "within 5 mm of the other side", severity="flag"))
     for name, one in motion.MOTIONS.items():
+        free = f"; followed to {one.most_deg:.0f} deg, nothing touched" if m[f"rom_{name}_deg"] >= one.most_deg else ""
         rows.append(check(f"rom_{name}_deg", m[f"rom_{name}_deg"], "deg", ">=", one.wanted_deg,
-                          f"Yoshimine 2006, Bunn 2012: free of contact of neck, liner and bone; femur: {axis}",
+                          f"Yoshimine 2006, Bunn 2012: free of contact of neck, liner and bone{free}; femur: {axis}",
                           severity="flag"))  # fmt: skip
     return tuple(rows)
 

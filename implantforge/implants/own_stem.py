@@ -156,8 +156,12 @@ def _told(row: dict[str, Any], best: dict[str, Any], params: OwnStemParams) -> d
         )
     elif row["overlap_mm"] > params.overlap_limit_mm:
         why = f"passes the canal wall by {row['overlap_mm']:.2f} mm, limit {params.overlap_limit_mm}"
+    elif best["score"] - row["score"] < 0.05:
+        why = "fills as well: of equals the smaller goes first"
     else:
-        why = f"fills {best['fill_mid_pct'] - row['fill_mid_pct']:.1f} points less at mid-stem"
+        less = {part: best[f"fill_{part}_pct"] - row[f"fill_{part}_pct"] for part in ("mid", "proximal", "distal")}
+        worst = max(less, key=lambda part: less[part])
+        why = f"fills {less[worst]:.1f} points less of the {worst} canal"
     return kept | {"why": why}
 
 

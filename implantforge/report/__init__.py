@@ -89,6 +89,7 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "surfaces": tables.surfaces(run),
         "assumptions": tables.assumptions(run),
         "machined": tables.machined(run),
+        "walls": tables.walls(run),
         "files": tables.files(run),
         "inputs": tables.inputs(run),
         "versions": tables.versions(run),

@@ -115,7 +115,10 @@ def summary(run: RunFolder) -> list[str]:
 def metric_rows(run: RunFolder) -> list[Row]:
     """Every number, named and with its unit."""
     rows = []
-    for name, value in metrics(run).items():
+    found = metrics(run)
+    for name, value in found.items():
+        if name == "min_wall_mm" and "lattice_wall_um" in found:  # the same number
+            continue
         if isinstance(value, int | float | str):
             unit = split_unit(name)[1]
             rows.append({"name": label(name), "uk": ukrainian(name), "value": number(value, unit)})
@@ -135,6 +138,19 @@ def waste(run: RunFolder) -> list[str]:
             "a porous part cannot be milled."
         )
     return out
+
+
+def walls(run: RunFolder) -> str:
+    """Which of the walls is which, where several are told; else empty."""
+    names = metrics(run)
+    if "lattice_wall_um" not in names or "lattice_wall_median_um" not in names:
+        return ""
+    return (
+        "Walls of the lattice: the one held to the machine's least is the narrowest neck of a network or the median of a "
+        "sheet; median and thinnest 1 % are local thicknesses of its metal away from the coat's borders, on the finished "
+        "mesh where the coat is fullest; designed is the same as the first, before it was meshed. The porous section below "
+        "reads the part as sliced, borders included, and so finds other figures."
+    )
 
 
 def alternatives(run: RunFolder) -> tuple[list[str], list[list[str]]]:
@@ -215,16 +231,39 @@ def assumptions(run: RunFolder) -> list[Row]:
     ]  # fmt: skip
 
 
-def machined(run: RunFolder) -> list[Row]:
-    """Surfaces that a shop finishes after printing."""
-    out = []
+def machined(run: RunFolder) -> dict[str, list[Row]]:
+    """Surfaces with their datums: `finish` by a shop after printing, `printed` as they are (axes, faces and holes without
+    stock), `cut` in the bone. Points to 1 um, directions to five figures."""
+    out: dict[str, list[Row]] = {"finish": [], "printed": [], "cut": []}
     for item in rows_of(run.manifest.get("machined")):
-        facts = [f"{label(k)} {number(v, split_unit(k)[1])}" for k, v in item.items()
-                 if k not in ("name", "kind", "part") and isinstance(v, int | float | str)]  # fmt: skip
-        facts += [f"{label(k)} {at_text(v)}" for k, v in item.items() if _is_point(v)]
-        name = label(item.get("name") or item.get("kind") or "surface")
-        out.append({"name": f"{label(item['part'])}: {name}" if item.get("part") else name, "facts": facts})
+        kind, stock = str(item.get("kind", "")), [v for k, v in item.items() if k.startswith("stock_")]
+        bare = kind.startswith("datum") or kind == "hole" or (bool(stock) and not any(stock))
+        told = {k: v for k, v in item.items() if k not in ("name", "kind", "part", "frame")
+                and not (k.startswith("stock_") and not v)}  # fmt: skip
+        facts = [
+            f"{label(k)} {_exact(v, split_unit(k)[1])}" for k, v in told.items() if isinstance(v, int | float | str)
+        ]
+        facts += [
+            f"{label(k)} {_way_text(v) if k in _WAYS else at_text(v, 3)}" for k, v in told.items() if _is_point(v)
+        ]
+        name = label(item.get("name") or kind or "surface")
+        row = {"name": f"{label(item['part'])}: {name}" if item.get("part") else name, "facts": facts}
+        out["cut" if kind == "cut plane" else "printed" if bare else "finish"].append(row)
     return out
+
+
+def _exact(value: Any, unit: str) -> str:
+    """Lengths and angles to three decimals, what a shop measures; others as `number`."""
+    fine = isinstance(value, float) and unit in ("mm", "°")
+    return f"{value:.3f}{'' if unit == '°' else ' '}{unit}".replace("-", "−") if fine else number(value, unit)
+
+
+_WAYS = ("axis", "normal", "direction")
+
+
+def _way_text(way: Any) -> str:
+    """'(-0.57312, 0.17755, 0.80001)' of a unit vector: L, P, S."""
+    return f"({', '.join(f'{x:.5f}' for x in way)})".replace("-", "−")
 
 
 def files(run: RunFolder) -> list[Row]:
@@ -271,11 +310,11 @@ def _dotted(name: Any) -> str:
     return f"{label(last)} ({group})" if group else label(last)
 
 
-def at_text(point: Any) -> str:
+def at_text(point: Any, digits: int = 1) -> str:
     """'L 52.0  P 5.0  S 736.0' from LPS mm."""
     if not _is_point(point):
         return "—"
-    return "  ".join(f"{'LPS'[i] if x >= 0 else 'RAI'[i]} {abs(x):.1f}" for i, x in enumerate(point))
+    return "  ".join(f"{'LPS'[i] if x >= 0 else 'RAI'[i]} {abs(x):.{digits}f}" for i, x in enumerate(point))
 
 
 def _is_point(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 UNITS = {
     "mm3": "mm³", "mm2": "mm²", "mm": "mm", "um": "µm", "deg": "°", "pct": "%", "g": "g", "hu": "HU", "mpa": "MPa",
-    "gpa": "GPa", "n": "N", "mb": "MB", "m2": "m²", "s": "s",
+    "gpa": "GPa", "n": "N", "mb": "MB", "m2": "m²", "s": "s", "h": "h",
 }  # fmt: skip
 
 UK = {
@@ -35,7 +35,24 @@ UK = {
     "contact": "частка контакту", "buy_to_fly": "метал на вході / у виробі",
 }  # fmt: skip
 
-_SPECIAL = {"p95": "95th percentile", "p99": "99th percentile", "p05": "5th percentile", "ct": "CT", "hu": "HU"}
+NAMES = {
+    "lattice_wall": "Lattice wall, held to the machine's least", "lattice_wall_median": "Lattice metal, median thickness",
+    "lattice_wall_p01": "Lattice metal, thinnest 1 %", "lattice_wall_designed": "Lattice wall, designed",
+    "lattice_samples_per_wall": "Mesh samples across the lattice wall", "h": "Sampling step",
+}  # fmt: skip
+"""Where a name alone would not tell which of several is meant."""
+_SPECIAL = {
+    "am": "AM",
+    "rom": "motion",
+    "um": "µm",
+    "p10": "10th percentile",
+    "gpa": "GPa",
+    "p95": "95th percentile",
+    "p99": "99th percentile",
+    "p05": "5th percentile",
+    "ct": "CT",
+    "hu": "HU",
+}
 
 
 PARTS = {"stem": "ніжка", "cup": "чашка", "femoral": "стегновий компонент", "tibial": "великогомілковий компонент"}
@@ -49,8 +66,10 @@ def split_unit(name: str) -> tuple[str, str]:
 
 def label(name: str) -> str:
     """'Lattice pore size' from 'lattice_pore_size_um'."""
-    words = [_SPECIAL.get(w, w) for w in split_unit(str(name))[0].split("_") if w]
-    text = " ".join(words)
+    stem, _, end = str(name).rpartition("_")
+    bound = {"least": ", at the least", "most": ", at the most"}.get(end, "") if stem else ""
+    stem = split_unit(stem if bound else str(name))[0]
+    text = NAMES.get(stem) or " ".join(_SPECIAL.get(w, w) for w in stem.split("_") if w) + bound
     return text[:1].upper() + text[1:]
 
 

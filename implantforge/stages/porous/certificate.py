@@ -217,10 +217,16 @@ def checks(values: Mapping[str, float]) -> tuple[Check, ...]:
 
 def coating_definition(values: Mapping[str, float], thickness_mm: float | None = None) -> dict[str, str]:
     """How the structure compares with the porous coating of 21 CFR 888.3358 (volume porosity 30-70 %, average pore
-    100-1000 um, thickness 500-1500 um): information, as printed cups in use exceed its porosity."""
+    100-1000 um, thickness 500-1500 um): information, as printed cups in use exceed its porosity (63-77 %)."""
     rows = [("porosity_pct", values["porosity_pct"], 30.0, 70.0),
             ("pore_mean_um", values["pore_mean_um"], 100.0, 1000.0)]  # fmt: skip
     if thickness_mm is not None:
         rows.append(("thickness_um", 1e3 * thickness_mm, 500.0, 1500.0))
-    return {name: f"{value:.{1 if value < 200 else 0}f} ({'within' if low <= value <= high else 'outside'} {low:g}-{high:g})"
-            for name, value, low, high in rows}  # fmt: skip
+    told = {}
+    for name, value, low, high in rows:
+        lies = "within" if low <= value <= high else "above" if value > high else "below"
+        beyond = (
+            ", as printed hips in use are, 63-77: no fault" if name == "porosity_pct" and high < value <= 77.0 else ""
+        )
+        told[name] = f"{value:.{1 if value < 200 else 0}f} ({lies} its {low:g}-{high:g}{beyond})"
+    return told
