@@ -110,7 +110,7 @@ def examine_all(meshes: Mapping[str, Mesh], corrections: Mapping[str, Array] | N
 
 def flags(page: Anatomy) -> list[str]:
     """What a person should know of the surface that was measured, one sentence each; nothing for a sound one."""
-    from implantforge.stages.anatomy import body
+    from implantforge.stages.anatomy import body, edges
 
     out, measures = [], page.measures
     if body.TURNED in measures:
@@ -120,6 +120,14 @@ def flags(page: Anatomy) -> list[str]:
         out.append(
             f"the largest piece of the mesh was used; {count} more piece{'s' if count > 1 else ''} left out "
             f"({measures[body.LEFT_OUT_PCT]:.1f} % of its area, the largest {measures[body.LEFT_OUT_MM]:.0f} mm)"
+        )
+    if edges.COUNT in measures:
+        count = int(measures[edges.COUNT])
+        beside = ", ".join(name for name, mark in page.landmarks.items() if edges.BESIDE in mark.method)
+        out.append(
+            f"the surface is open in {count} place{'s' if count > 1 else ''} (cuts or holes, the widest "
+            f"{measures[edges.LARGEST_MM]:.0f} mm); "
+            + (f"beside one, and less sure: {beside}" if beside else "no landmark lies beside one")
         )
     if "size_to_grown" in measures:
         size = measures["size_to_grown"]

@@ -92,7 +92,8 @@ def _acetabulum(seen: Seen) -> None:
         seen.refused |= dict.fromkeys(("acetabulum_center", "acetabulum_radius_mm", *ANGLES), why)
         seen.take("acetabulum_center")
         return
-    centre = seen.add("acetabulum_center", found.center_mm, 0.3 + found.residual_mm * 0.5, "sphere-robust-lsq")
+    centre = seen.add("acetabulum_center", found.center_mm, 0.3 + 0.5 * (found.residual_mm + found.rival_mm),
+                      "sphere-robust-lsq")  # fmt: skip
     if "acetabulum_center" in seen.given:
         found = found.about(centre, cloud.points)
     seen.measures["acetabulum_radius_mm"] = found.radius_mm

@@ -11,21 +11,25 @@ from implantforge.core import Array
 
 ON_BALL_MM = 0.15
 """Surface this near a ball lies on it: what a CT's noise leaves."""
+RIVAL = 0.75
+"""Of two spheres whose surfaces differ by less than this, the triangles decide which is taken."""
 
 
 class Sphere(NamedTuple):
-    """center_mm (3,), radius_mm, RMS residual_mm of the surface that follows it, and that surface's area_mm2."""
+    """center_mm (3,), radius_mm, RMS residual_mm of the surface that follows it, and that surface's area_mm2; rival_mm: how
+    far off another sphere is centred that nearly as much surface follows, 0 where there is none."""
 
     center_mm: Array
     radius_mm: float
     residual_mm: float
     area_mm2: float
+    rival_mm: float = 0.0
 
     def about(self, center_mm: Array, points: Array) -> Sphere:
         """The sphere about another centre: radius and residual of those of the points that follow this one within 1.5 mm."""
         own = np.abs(np.linalg.norm(points - self.center_mm, axis=1) - self.radius_mm) < 1.5
         far = np.linalg.norm(points[own] - center_mm, axis=1)
-        return Sphere(center_mm, float(far.mean()), float(far.std()), self.area_mm2)
+        return Sphere(center_mm, float(far.mean()), float(far.std()), self.area_mm2, self.rival_mm)
 
 
 def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> Sphere:
@@ -62,11 +66,11 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
 def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:
     """The sphere of a socket: of many starts along the way it opens (unit vector) the one that most surface follows within
     about 0.8 mm and that a head could fill: surface more than 1 mm inside it counts against it twice. Its floor, 2 mm and
-    more deeper, stays out. size 1 is a grown patient's."""
+    more deeper, stays out. size 1 is a grown patient's. A sphere of RIVAL of its worth and more is told as its rival."""
     close = np.linalg.norm(vertices - guess, axis=1) < 48.0 * size
     points, n, a = vertices[close], -normals[close], area[close]
     step = max(len(points) // 2500, 1)
-    best, most = Sphere(guess, 24.0 * size, float("inf"), 0.0), 0.0
+    best, most, known = Sphere(guess, 24.0 * size, float("inf"), 0.0), 0.0, []
     for along in (0.0, 4.0, 8.0):
         for radius in (20.5, 22.5, 24.5, 27.0):
             start = guess + along * size * opening
@@ -74,11 +78,16 @@ def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, op
             shift = float(np.linalg.norm(found.center_mm - guess))
             far = np.linalg.norm(points[::step] - found.center_mm, axis=1)
             worth = found.area_mm2 - 2.0 * float(a[::step][far < found.radius_mm - 1.0].sum())
-            if worth > most and 15.0 * size < found.radius_mm < 34.0 * size and shift < 20.0 * size:
+            if not (15.0 * size < found.radius_mm < 34.0 * size and shift < 20.0 * size):
+                continue
+            known.append((worth, found.center_mm))
+            if worth > most:
                 best, most = found, worth
     if not best.area_mm2:
         return best
-    return _settled(points, n, a, best.center_mm, best.radius_mm, (0.4,))
+    rival = max(float(np.linalg.norm(at - best.center_mm)) for worth, at in known if worth >= RIVAL * most)
+    best = _settled(points, n, a, best.center_mm, best.radius_mm, (0.4,))
+    return best._replace(rival_mm=rival if rival > 1.0 else 0.0)
 
 
 def _settled(points: Array, n: Array, a: Array, center: Array, radius: float, bands: tuple[float, ...],

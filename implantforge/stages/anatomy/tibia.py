@@ -15,6 +15,8 @@ SHARE = {"tuberosity": 1.5, "medial_malleolus": 1.2, "medial_spine": 1.1, "later
          "posterior_medial_tibia": 2.0, "posterior_lateral_tibia": 1.6, "cruciate": 1.6,
          "tendon_medial_border": 1.4}  # fmt: skip
 """One sigma over the bone's distance from the bent model; see `Seen.carry`."""
+SPINE_MM = 0.5
+"""The rim of a plateau is the top only where it stands this much above the spines: of two like tops the same one is told."""
 
 
 def measure(mesh: Mesh, side: Side) -> Anatomy:
@@ -134,18 +136,27 @@ def _axes(seen: Seen) -> None:
 
 
 def _summit(seen: Seen, up: Array) -> Array:
-    """The top of the bone, from its highest half millimetre or so within 6 mm and not from a vertex."""
-    at: Array = seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()]
-    points = seen.dense(at, 8.0, 6000).points
+    """The top of the bone: of the higher spine, or of what else stands half a millimetre and more above it. From its highest
+    millimetre or so within 8 mm of where the search begins, and not from a vertex: a spine's tip goes with the triangles."""
+    spines = [seen.landmarks[name].at_mm for name in ("medial_spine", "lateral_spine")]
+    found = _peak(seen, max(spines, key=lambda at: float(at @ up)), up)
+    highest: Array = seen.mesh.vertices[(seen.mesh.vertices @ up).argmax()]
+    if (highest - found) @ up < SPINE_MM:
+        return found
+    # along a rim the highest vertex is any: the middle of all that is nearly as high
+    points = seen.dense(highest, 15.0, 6000).points
+    weight = np.exp((points - highest) @ up / 0.75)
+    return _peak(seen, weight @ points / weight.sum(), up)
+
+
+def _peak(seen: Seen, at: Array, up: Array) -> Array:
+    points = seen.dense(at, 12.0, 8000).points
     depth = (points @ up).max() - points @ up
-    weight = np.ones(len(points))
-    for _ in range(4):
-        away = points - at
-        aside = away - np.outer(away @ up, up)
-        weight = np.exp(-depth / 0.5) * (1.0 - (aside**2).sum(axis=1) / 36.0).clip(0.0) ** 2
-        at = weight @ points / weight.sum()
+    away = points - at
+    aside = away - np.outer(away @ up, up)
+    weight = np.exp(-depth) * (1.0 - (aside**2).sum(axis=1) / 64.0).clip(0.0) ** 2
     # of a round top the mean lies as deep as the weight's scale
-    return at + min(0.5, float(weight @ depth / weight.sum())) * up
+    return weight @ points / weight.sum() + min(1.0, float(weight @ depth / weight.sum())) * up
 
 
 def _turned(seen: Seen, up: Array) -> Array:
