@@ -94,18 +94,25 @@ def drawn_head(drawn: Any, side: str) -> Any:
 
 
 def true_femur(found: Any, drawn: Any, side: str) -> Any:
-    """The measured anatomy with head and lesser trochanter as drawn: the few highest tenths of a mm of its bump over the
-    axis of the whole shaft."""
+    """The measured anatomy with head and lesser trochanter as drawn: the millimetre or so of its bump that stands furthest
+    from the axis of the whole shaft, on the mesh itself."""
     mesh, frame = drawn.meshes[f"femur_{side}"], drawn.femur[side]
     point, shaft = whole_shaft(mesh, frame)
     corners = mesh.vertices[mesh.faces]
-    corners = corners[np.linalg.norm(corners.mean(axis=1) - frame.trochanter, axis=1) < 14.0]
-    spread = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], (len(corners), 200))
-    cloud = np.einsum("tkc,tcx->tkx", spread, corners).reshape(-1, 3)
-    cloud = cloud[np.linalg.norm(cloud - frame.trochanter, axis=1) < 10.0]
-    far = np.linalg.norm(np.cross(cloud - point, shaft), axis=1)
-    weight = np.exp((far - far.max()) / 0.25)
-    lesser = weight @ cloud / weight.sum()
+    corners = corners[np.linalg.norm(corners.mean(axis=1) - frame.trochanter, axis=1) < 16.0]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area, rng = np.linalg.norm(normal, axis=1), np.random.default_rng(0)
+    which = rng.choice(len(area), 100_000, p=area / area.sum())
+    cloud = np.einsum("kc,kcx->kx", rng.dirichlet([1.0, 1.0, 1.0], len(which)), corners[which])
+    normal = normal[which] / area[which, None]
+    across = (cloud - point) - np.outer((cloud - point) @ shaft, shaft)
+    far = np.linalg.norm(across, axis=1)
+    outward, lesser = np.einsum("ij,ij->i", across, normal) > 0.3 * far, frame.trochanter
+    for _ in range(8):
+        gap = np.linalg.norm(cloud - lesser, axis=1) / 10.0
+        height = np.where(outward & (gap < 1.0), far - 4.0 * gap**2, -np.inf)
+        weight = np.exp((height - height.max()) / 0.75)
+        lesser = weight @ cloud / weight.sum()
     marks = dict(found.landmarks)
     for name, at in (("head_center", drawn_head(drawn, side)), ("lesser_trochanter", lesser)):
         marks[name] = replace(marks[name], at_mm=at)

@@ -221,7 +221,7 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
         worst = max(less, key=lambda name: less[name])
         why = f"fills {less[worst]:.1f} points less of the {worst} canal"
         if less[worst] < 0.05:
-            why = f"fills as well in every third; scores {best['score'] - row['score']:.2g} less"
+            why = f"fills as well at all three heights; scores {best['score'] - row['score']:.2g} less"
     kept = {k: v for k, v in row.items() if k not in ("pose", "style", "reach", "score", "agreed", "could_be")}
     return kept | row["style"]._asdict() | {"score": row["score"], "why": why}
 

@@ -142,8 +142,8 @@ def _beside(mesh: Mesh, at: Array, up: Array) -> Array:
 
 
 def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
-    """The lesser trochanter moved to where its bump stands furthest from the shaft axis; what of an even sample lies
-    within a millimetre or so of the highest counts, so that a new triangulation moves it little."""
+    """The lesser trochanter moved to where its bump stands furthest from the shaft axis; the highest millimetre of an even
+    sample counts, so that a new triangulation moves it little."""
     mark = seen.landmarks.get("lesser_trochanter")
     if mark is None:
         return
@@ -156,7 +156,7 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
         across = away - np.outer(away @ up, up)
         far = np.linalg.norm(across, axis=1)
         gap = np.linalg.norm(cloud.points - found, axis=1) / reach
-        height = far - 6.0 * gap**2
+        height = far - 4.0 * gap**2
         own = (gap < 1.0) & (np.einsum("ij,ij->i", across, cloud.normals) > 0.3 * far)
         if own.sum() < 30:
             return
