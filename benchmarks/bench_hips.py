@@ -108,7 +108,7 @@ def true_femur(found: Any, drawn: Any, side: str) -> Any:
     across = (cloud - point) - np.outer((cloud - point) @ shaft, shaft)
     far = np.linalg.norm(across, axis=1)
     outward, lesser = np.einsum("ij,ij->i", across, normal) > 0.3 * far, frame.trochanter
-    for _ in range(8):
+    for _ in range(12):
         gap = np.linalg.norm(cloud - lesser, axis=1) / 10.0
         height = np.where(outward & (gap < 1.0), far - 4.0 * gap**2, -np.inf)
         weight = np.exp((height - height.max()) / 0.75)

@@ -150,7 +150,7 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
     at, up, _ = axis
     reach = 10.0 * min(seen.match.scale, 1.0)
     found = mark.at_mm
-    for _ in range(4):  # each step forgets half of where the search began
+    for _ in range(12):  # each step forgets half of where the search began
         cloud = seen.dense(found, reach, 4000)
         away = cloud.points - at
         across = away - np.outer(away @ up, up)
@@ -161,7 +161,9 @@ def _tip(seen: Seen, axis: tuple[Array, Array, float]) -> None:
         if own.sum() < 30:
             return
         weight = np.exp((height[own] - height[own].max()) / 0.75)
-        found = weight @ cloud.points[own] / weight.sum()
+        before, found = found, weight @ cloud.points[own] / weight.sum()
+        if np.linalg.norm(found - before) < 0.03:
+            break
     sigma = float(np.hypot(mark.sigma_mm, TIP_MM * min(seen.match.scale, 1.0))) * (1.0 + 0.9 * seen.lost)
     seen.add("lesser_trochanter", found, sigma, "furthest-from-shaft")
 
