@@ -319,27 +319,32 @@ class TestForTheShop:
         {"name": "tibia", "kind": "cut plane", "point_mm": [1.0, 2.0, 3.0], "normal": [0.0, 0.0, 1.0], "stock_mm3": 0.0},
     )  # fmt: skip
 
-    def told(self, tmp_path: Path, **more: object) -> tuple[dict[str, list], str]:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def told(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list], str]:
         from implantforge import report
         from implantforge.report import tables
 
-        folder = fake_run.make(tmp_path / "run", ct_h_mm=4.0, part_h_mm=3.0)
+        folder = fake_run.make(tmp_path_factory.mktemp("shop") / "run", ct_h_mm=4.0, part_h_mm=3.0)
         page = json.loads((folder / "manifest.json").read_text())
-        page["machined"] = list(self.ROWS)
-        page["metrics"] |= more
+        page["machined"] = list(cls.ROWS)
+        page["metrics"] |= {"lattice_wall_median_um": 405.0, "lattice_wall_p01_um": 346.0, "lattice_wall_designed_um": 441.0,
+                            "min_wall_mm": 0.352}  # fmt: skip
         (folder / "manifest.json").write_text(json.dumps(page))
         return tables.machined(RunFolder(folder)), report.write(folder).read_text(encoding="utf-8")
 
-    def test_what_carries_no_stock_is_not_machined(self, tmp_path: Path) -> None:
-        rows, html = self.told(tmp_path)
+    def test_what_carries_no_stock_is_not_machined(self, told: tuple[dict[str, list], str]) -> None:
+        rows, html = told
         names = {part: [row["name"] for row in some] for part, some in rows.items()}
         assert names == {"finish": ["Taper 12/14", "Thread M8"], "printed": ["Bone face", "Screw hole 1", "Shoulder"],
                          "cut": ["Tibia"]}  # fmt: skip
         assert not any("stock" in fact.lower() for row in rows["printed"] + rows["cut"] for fact in row["facts"])
         assert "Datums and holes as printed, nothing to take off" in html and "Bone cuts, for a guide" in html
 
-    def test_points_stand_to_a_micrometre_and_directions_to_five_figures(self, tmp_path: Path) -> None:
-        rows, html = self.told(tmp_path)
+    def test_points_stand_to_a_micrometre_and_directions_to_five_figures(
+        self, told: tuple[dict[str, list], str]
+    ) -> None:
+        rows, html = told
         facts = rows["finish"][0]["facts"]
         assert "Axis (−0.55899, −0.20050, 0.80456)" in facts
         assert "Base L 67.697  P 14.700  I 5.680" in facts
@@ -350,10 +355,8 @@ class TestForTheShop:
         )
         assert "Base L 67.697" in html
 
-    def test_each_wall_says_which_it_is(self, tmp_path: Path) -> None:
-        sizes = {"lattice_wall_median_um": 405.0, "lattice_wall_p01_um": 346.0, "lattice_wall_designed_um": 441.0,
-                 "min_wall_mm": 0.352}  # fmt: skip
-        _, html = self.told(tmp_path, **sizes)
+    def test_each_wall_says_which_it_is(self, told: tuple[dict[str, list], str]) -> None:
+        html = told[1]
         for name in ("wall, held to the machine", "metal, median thickness", "metal, thinnest 1 %", "wall, designed"):
             assert html.count(f"Lattice {name}") == 1, name
         assert "Min wall" not in html and "narrowest neck of a network" in html

@@ -224,7 +224,7 @@ def checks(case: Case, fit: Fit, made: Design, widest_mm: float) -> list[Check]:
         check("overhang_mm", m["overhang_mm"], "mm", "<=", tibial.OVERHANG_MM,
               "tray overhang <= 1 mm (3 mm anywhere at most)"),
         check("coverage_pct", m["coverage_pct"], "%", ">=", tibial.COVERAGE_PCT,
-              f"tibial coverage >= 85 %{series_ends(m['size'], widest_mm, m['overhang_mm'])}"),
+              f"tibial coverage >= 85 %{series_ends(fit.params['ml_mm'], widest_mm, m['overhang_mm'])}"),
         check("slope_deg", m["slope_deg"], "deg", "<=", 7.0, "slope 0-7 deg"),
         check("resection_least_mm", removed, "mm", ">=", least - 1.0, "8-10 mm under the higher plateau", severity="flag"),
         check("resection_most_mm", removed, "mm", "<=", most + 1.0, "8-10 mm under the higher plateau", severity="flag"),

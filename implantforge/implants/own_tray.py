@@ -48,7 +48,8 @@ def plan(case: Case, params: OwnTrayParams) -> Fit:
         return _tray.Keel(-float(every[size].mesh.bounds[0, 2]), clear)
 
     fit = _tray.plan(case, params, "own_tray", asked, max(tray.ml_mm for tray in trays.values()), keel)
-    return replace(fit, params={**fit.params, **_maker.named(template, params)})
+    size = {"size": int(fit.params["size"]), "width_mm": fit.params["ml_mm"]}
+    return replace(fit, params={**fit.params, **_maker.named(template, params)}, metrics={**fit.metrics, **size})
 
 
 def _tray_of(one: templates.Size) -> sizes.Tray:
