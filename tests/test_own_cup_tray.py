@@ -130,7 +130,7 @@ def test_a_trays_coat_spares_rim_and_keel(tray: Placed) -> None:
     assert out(layer).max() < -0.85
     keel = knee_tibial._fixation(fit.params["ml_mm"], fit.params["keel_length_mm"], 1.0, knee_tibial.TibialParams())
     flat = np.column_stack([layer[:, :2], np.full(len(layer), -own_tray.UNDER_MM)])
-    assert keel(flat).min() > 0.6 and np.percentile(keel(flat), 0.1) > 1.0  # a corner of the coat's mesh is cut
+    assert keel(flat).min() > 0.6 and np.percentile(keel(flat), 0.1) > 0.9  # a corner of the coat's mesh is cut
     share = measure_area(layer, out)
     assert share > 0.7
     plate = next(row for row in rows if row.name == "tray_mm")
