@@ -159,6 +159,17 @@ def made_of(implant: Any, placed: Placed) -> tuple[Any, Mesh, tuple[Any, ...]]:
     return made, mesh, implant.checks(case, fit, made, mesh.moved(fit.pose), params)
 
 
+def test_a_plates_outline_is_read_where_it_is_widest() -> None:
+    """A round plate 70 mm wide, 4 mm thick, its lower edge cut away 2 mm wide and 1 mm high."""
+    plate = shapes.cylinder([0.0, 0.0, 0.0], [0.0, 0.0, 4.0], 35.0) - (
+        shapes.cylinder([0.0, 0.0, -1.0], [0.0, 0.0, 1.0], 40.0) - shapes.cylinder([0, 0, -2.0], [0, 0, 2.0], 33.0)
+    )
+    flat = templates.outline(meshing.polygonise(plate, 0.5))
+    assert np.linalg.norm(flat, axis=1) == pytest.approx(35.0, abs=0.03)
+    turn = np.degrees(np.unwrap(np.arctan2(flat[:, 1], flat[:, 0])))
+    assert turn - turn[0] == pytest.approx(np.arange(360.0), abs=1.0)  # anticlockwise, even
+
+
 def test_what_a_template_has_not_is_said(cup: Placed, tray: Placed) -> None:
     with pytest.raises(InputError, match=r"has no size 60 for the left side \(it has 50, 52, 54\)"):
         own_cup.plan(cup[0], cup[4].model_copy(update={"size": 60}))

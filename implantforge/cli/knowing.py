@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -47,8 +48,9 @@ def _rows(kind: str) -> dict[str, str]:
     if kind == "materials":
         return {name: f"{row.density_g_cm3:g} g/cm3; {row.source}" for name, row in printability.MATERIALS.items()}
     if kind == "recipes":
-        return {name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-                for name, path in resources.recipes().items()}  # fmt: skip
+        first = {name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+                 for name, path in resources.recipes().items()}  # fmt: skip
+        return {name: re.split(r"[.;]? (?:Values not|Other values)", line)[0] for name, line in first.items()}
     return {row.name: f"{row.sense} {row.limit:g} {row.unit}; {row.source}" for row in printability.example_checks()}
 
 
@@ -58,6 +60,7 @@ def _rows(kind: str) -> dict[str, str]:
 def show_(implant: str, as_json: bool) -> int:
     """Every parameter of IMPLANT and of the other sections of its recipe: default, range, unit, meaning, source."""
     from implantforge import implants
+    from implantforge.geom import bonenames
     from implantforge.pipeline.recipe import SECTIONS
 
     found = implants.get(implant)
@@ -68,7 +71,9 @@ def show_(implant: str, as_json: bool) -> int:
         put_json({"implant": found.name, "summary": found.summary, "region": found.region, "needs": found.needs,
                   "parameters": rows})  # fmt: skip
         return OK
-    click.echo(f"{found.name}: {found.summary}\nneeds {', '.join(found.needs)}\n")
+    click.echo(
+        f"{found.name}: {found.summary}\nneeds {bonenames.spoken(found.bones('left'))}, or the same of the right side\n"
+    )
     for row in rows:
         span = f"{row['lo']:g}..{row['hi']:g}" if row["lo"] is not None else "|".join(map(str, row["choices"]))
         if len(span) > 60:

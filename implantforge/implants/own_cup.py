@@ -12,7 +12,7 @@ from implantforge.implants import Case, Implant, _cup, _maker
 from implantforge.stages.phantoms import hip
 
 
-class OwnCupParams(_maker.MakerParams, _cup.CupPlan):
+class OwnCupParams(_cup.CupPlan, _maker.MakerParams):
     """What an engineer may set; the size is found when absent."""
 
 

@@ -19,7 +19,7 @@ UNDER_MM = 0.3
 """The keel is what lies this far below the bone face."""
 
 
-class OwnTrayParams(_maker.MakerParams, _tray.TrayPlan):
+class OwnTrayParams(_tray.TrayPlan, _maker.MakerParams):
     """What an engineer may set; the size is found when absent."""
 
 

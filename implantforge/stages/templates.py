@@ -363,10 +363,12 @@ def _area(mesh: Mesh, z_mm: float) -> float:
     return sum(loop.area_mm2 for loop in sections.loops(mesh, np.array([0.0, 0.0, z_mm]), np.array([0.0, 0.0, 1.0])))
 
 
-def outline(mesh: Mesh, z_mm: float = 0.5, count: int = 360) -> NDArray[np.float64]:
-    """The outer curve (count,2) of a plate's level section, evenly spaced from the farthest along +x, anticlockwise."""
-    found = sections.rings(mesh, np.array([0.0, 0.0, z_mm]), np.array([0.0, 0.0, 1.0]))
-    ring = max((points[:, :2] for points in found), key=lambda points: float(np.prod(np.ptp(points, axis=0))))
+def outline(mesh: Mesh, count: int = 360) -> NDArray[np.float64]:
+    """The outer curve (count,2) of a plate where it is widest within 2.5 mm of the face that meets the bone (an edge may be
+    rounded there), evenly spaced from the farthest along +x, anticlockwise."""
+    up = np.array([0.0, 0.0, 1.0])
+    found = [ring[:, :2] for z in (0.5, 1.5, 2.5) for ring in sections.rings(mesh, z * up, up)]
+    ring = max(found, key=lambda points: float(np.prod(np.ptp(points, axis=0))))
     ring = np.roll(ring, -int(ring[:, 0].argmax()), axis=0)
     closed = np.vstack([ring, ring[:1]])
     along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
