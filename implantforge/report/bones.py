@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -96,37 +96,65 @@ def _panel(meshes: Mapping[str, Mesh], found: Mapping[str, Anatomy], eye: Camera
             if len(found) < 3 or name in _MAIN or ink == HAND:
                 words.append((x, y, name.replace("_", " ") + side, ink))
     _write_beside(image, words)
-    taken = _write_knees(image, found, legs, eye) if eye.letters[0] == "R" else []
+    taken = [Box(x - 5.0, y - 5.0, x + 5.0, y + 5.0) for page in found.values() for mark in page.landmarks.values()
+             for x, y in eye.to_pixel(mark.at_mm)]  # fmt: skip
+    if eye.letters[0] == "R":
+        _write_knees(image, found, legs, eye, taken)
     _write_angles(image, corners, eye, taken)
     canvas.orient(image, eye)
     canvas.scale_bar(image, eye.mm_per_px)
     return image
 
 
-def _write_knees(image: Image.Image, found: Mapping[str, Anatomy], legs: Numbers, eye: Camera) -> list[Array]:
-    """The hip-knee-ankle angle beside each knee, on its inner side, and where it was written."""
-    out = []
+class Box(NamedTuple):
+    """Left, top, right and bottom in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        """Whether the two share a pixel."""
+        apart = self.right <= other.left or other.right <= self.left
+        return not (apart or self.bottom <= other.top or other.bottom <= self.top)
+
+
+def _write_free(image: Image.Image, text: str, at: Array, way: Array, taken: list[Box]) -> None:
+    """A measure in the first place from `at` along `way` (pixels) where it lies on nothing taken, which it then takes; where
+    100 pixels hold none, where it lies on least."""
+    left, top, right, bottom = canvas.font(14, True).getbbox(text, anchor="mm")
+    way = way / max(float(np.linalg.norm(way)), 1e-9)
+    places = [at + step * way for step in range(0, 101, 4)]
+    boxes = [Box(x + left - 3, y + top - 3, x + right + 3, y + bottom + 3) for x, y in places]
+    met = [sum(box.meets(other) for other in taken) for box in boxes]
+    best = int(np.argmin(met))
+    taken.append(boxes[best])
+    canvas.write(image, (float(places[best][0]), float(places[best][1])), text, size=14, bold=True, ink=ANGLE)
+
+
+def _write_knees(
+    image: Image.Image, found: Mapping[str, Anatomy], legs: Numbers, eye: Camera, taken: list[Box]
+) -> None:
+    """The hip-knee-ankle angle beside each knee, on its inner side; of two legs each with its letter."""
+    both = all("hka_deg" in legs.get(f"leg_{side}", {}) for side in ("left", "right"))
     for side, inward in (("left", -1.0), ("right", 1.0)):
         femur, page = found.get(f"femur_{side}"), legs.get(f"leg_{side}", {})
         if femur is None or "hka_deg" not in page or "knee_center" not in femur.landmarks:
             continue
         at = eye.to_pixel(femur.at("knee_center") + [inward * 78.0, 0.0, 30.0])[0]
-        canvas.write(image, (at[0], at[1]), f"HKA {page['hka_deg']:.0f}°", size=14, bold=True, ink=ANGLE)
-        out.append(at)
-    return out
+        letter = f" {side[0].upper()}" if both else ""
+        _write_free(image, f"HKA{letter} {page['hka_deg']:.0f}°", at, np.array([0.0, -1.0]), taken)
 
 
-def _write_angles(image: Image.Image, corners: list[Corner], eye: Camera, taken: list[Array]) -> None:
+def _write_angles(image: Image.Image, corners: list[Corner], eye: Camera, taken: list[Box]) -> None:
     """The degrees of each corner outside its arc; none lies on another or on what is taken already."""
     for middle, one, other, degrees in corners:
         way = one / np.linalg.norm(one) + other / np.linalg.norm(other)
         at = eye.to_pixel(middle + ARC_MM * way / max(float(np.linalg.norm(way)), 1e-9))[0]
         out = at - eye.to_pixel(middle)[0]
         at = at + 22.0 * out / max(float(np.linalg.norm(out)), 1e-9)
-        while any(abs(at[0] - x) < 42 and abs(at[1] - y) < 17 for x, y in taken):
-            at = at + [0.0, 4.0]
-        taken.append(at)
-        canvas.write(image, (at[0], at[1]), f"{degrees:.0f}°", size=14, bold=True, ink=ANGLE)
+        _write_free(image, f"{degrees:.0f}°", at, out, taken)
 
 
 def _axes(page: Anatomy, eye: Camera) -> Array:
@@ -217,7 +245,7 @@ def _write_beside(image: Image.Image, words: list[tuple[float, float, str, tuple
     half = len(sides) // 2
     for left, mine in ((True, sides[:half]), (False, sides[half:])):
         mine = sorted(mine, key=lambda word: (word[1], word[0]))
-        levels = spaced(np.array([word[1] for word in mine]), 34.0, image.height - 44.0, 15.0)
+        levels = spaced(np.array([word[1] for word in mine]), 34.0, image.height - 62.0, 15.0)
         at_x = MARGIN_PX - 22.0 if left else image.width - MARGIN_PX + 22.0
         lead = at_x + (4.0 if left else -4.0)
         lines = [[[lead, level], [x, y]] for (x, y, _, _), level in zip(mine, levels)]
