@@ -6,8 +6,10 @@ import drawn_bones
 import fast_simplification
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+from test_anatomy_doors import vault
 
-from implantforge.core import AnatomyError, Array, Mesh
+from implantforge.core import AnatomyError, Array, InputError, Mesh, Pose
 from implantforge.stages import anatomy
 from implantforge.stages.anatomy import sphere
 from implantforge.stages.phantoms import bones
@@ -106,3 +108,43 @@ def test_holes_are_told_and_landmarks_beside_them_are_less_sure() -> None:
     assert few.landmarks["medial_epicondyle"].sigma_mm == pytest.approx(one.sigma_mm, abs=0.2)
     lost = anatomy.examine("femur_left", punched((whole.at("lateral_epicondyle"), 12.0)))
     assert "cut off or a hole" in lost.refused["lateral_epicondyle"]
+
+
+def test_the_frankfort_plane_from_a_persons_points() -> None:
+    """Ears and eyes planted on a vault in one plane, in any pose; what cannot be is refused."""
+    size = np.array([72.0, 92.0, 65.0])
+
+    def on_it(x: float, y: float) -> Array:
+        """The point of the vault at a height of -20 with its outline at (x, y) direction."""
+        share = np.sqrt(1.0 - (20.0 / size[2]) ** 2) / np.hypot(x / size[0], y / size[1])
+        return np.array([share * x, share * y, -20.0])
+
+    planted = {"skull.porion_left": on_it(60.0, 10.0), "skull.porion_right": on_it(-60.0, 10.0),
+               "skull.orbitale_left": on_it(30.0, -80.0), "skull.orbitale_right": on_it(-30.0, -80.0)}  # fmt: skip
+    for seed in (0, 1):
+        pose = Pose(Rotation.random(random_state=seed).as_matrix(), np.array([30.0, -200.0, 900.0]))
+        mesh = vault().moved(pose)
+        given = {name: pose.apply(at) for name, at in planted.items()}
+        found = anatomy.examine_all({"skull": mesh}, given)["skull"]
+        assert np.allclose(found.frames["frankfort"].rotation, pose.rotation, atol=1e-6)
+        assert found.measures["porions_uneven_mm"] < 0.2 and not found.refused
+        assert all(mark.method == "corrected by hand" and mark.sigma_mm > 3.0 for mark in found.landmarks.values())
+    few = {name: at for name, at in given.items() if "porion" in name}
+    page = anatomy.examine("skull", mesh, None, few)
+    assert page.refused["frankfort"].endswith("(missing: an orbitale)") and set(page.landmarks) == {
+        "porion_left",
+        "porion_right",
+    }
+    assert "give porion_left" in anatomy.examine("skull", mesh).refused["frankfort"]
+    swapped = {f"skull.{part}_{side}": given[f"skull.{part}_{other}"] for part in ("porion", "orbitale")
+               for side, other in (("left", "right"), ("right", "left"))}  # fmt: skip
+    ear, eye = given["skull.porion_left"], given["skull.orbitale_left"]
+    wrong: tuple[tuple[dict[str, Array], str], ...] = (
+        (swapped, "swapped"),
+        ({**given, "skull.nose": eye}, "no landmark nose"),
+        ({**given, "skull.porion_left": ear + pose.rotation[:, 0] * 20.0}, "off the bone's surface"),
+        ({**given, "skull.porion_left": eye}, "mirror image"),
+    )
+    for points, why in wrong:
+        with pytest.raises(InputError, match=why):
+            anatomy.examine("skull", mesh, None, points)

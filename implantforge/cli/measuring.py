@@ -35,7 +35,8 @@ def landmarks_(
     STL, PLY or OBJ in mm, LPS unless the file itself says SPACE=RAS; any pose. NAME: femur, hip or tibia with _left or
     _right, pelvis (both hips in one mesh), or skull. Bone, side and way up are read from the shape: what contradicts
     NAME is refused, and so is what the bones do not show. Each landmark has its sigma_mm and definition_mm (raters'
-    scatter), each measure its sigma; flags say what is odd about a mesh: size, pieces left out, inside out.
+    scatter), each measure its sigma; flags say what is odd about a mesh: size, pieces left out, inside out, holes.
+    A skull's Frankfort plane needs skull.porion_left, skull.porion_right and skull.orbitale_left in --landmarks.
     """
     from implantforge.pipeline import outputs
     from implantforge.pipeline.run import json_text

@@ -30,7 +30,8 @@ _MAIN = ("head_center", "greater_trochanter", "lesser_trochanter", "knee_center"
 _LINES = (("head_center", "knee_center"), ("head_center", "neck_center"), ("medial_epicondyle", "lateral_epicondyle"),
           ("posterior_medial_condyle", "posterior_lateral_condyle"), ("plateau_center", "ankle_center"),
           ("medial_plateau", "lateral_plateau"), ("medial_malleolus", "lateral_malleolus"), ("asis", "pubic_tubercle"),
-          ("distal_medial_condyle", "distal_lateral_condyle"), ("cruciate", "tendon_medial_border"))  # fmt: skip
+          ("distal_medial_condyle", "distal_lateral_condyle"), ("cruciate", "tendon_medial_border"),
+          ("porion_left", "porion_right"), ("porion_left", "orbitale_left"), ("porion_right", "orbitale_right"))  # fmt: skip
 
 
 SAYS = ("Numbers are true angles in space or in the plane of their definition, ± one sigma with the raters' scatter of "

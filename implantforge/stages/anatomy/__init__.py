@@ -27,9 +27,9 @@ def examine(
     """Anatomy of one bone by its TotalSegmentator name; with the CT also the marrow canal, which no surface shows.
 
     corrections: landmarks (label -> LPS mm) that replace ours before the canal is measured; labels of other bones are
-    left alone. All that rests on them is measured anew, what does not keeps every bit. InputError when the mesh is hardly
-    in mm, or for a correction that cannot be one; AnatomyError when the bone is not what its name says, or not one of
-    KNOWN.
+    left alone. Of a skull they are all there are: porions and orbitales. All that rests on them is measured anew, what
+    does not keeps every bit. InputError when the mesh is hardly in mm, or for a correction that cannot be one;
+    AnatomyError when the bone is not what its name says, or not one of KNOWN.
     """
     from implantforge.core import AnatomyError
     from implantforge.stages.anatomy import canal, corrected, femur, hip, identify, skull, tibia
@@ -38,9 +38,7 @@ def examine(
         raise AnatomyError(f"{name}: cannot be measured yet (can: {', '.join(KNOWN)})")
     mine = {label: at for label, at in (corrections or {}).items() if label.startswith(f"{name}.")}
     if name == "skull":
-        if mine:
-            raise InputError(f"landmarks: {next(iter(mine))}: the skull has no landmark that could be corrected")
-        return skull.measure(mesh)
+        return skull.measure(mesh, {label.partition(".")[2]: at for label, at in mine.items()})
     if name == "pelvis":
         raise AnatomyError("pelvis: two bones in one surface: examine_all measures them as hip_left and hip_right")
     kind = {"femur": femur, "hip": hip, "tibia": tibia}[name.partition("_")[0]]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, cKDTree
 
 from implantforge.core import Anatomy, AnatomyError, Array, InputError, Mesh, Pose
 from implantforge.stages.anatomy import body as bodies
-from implantforge.stages.anatomy import register
+from implantforge.stages.anatomy import frankfort, register
 from implantforge.stages.anatomy.atlas import spread_of
 from implantforge.stages.anatomy.marks import ball
 
@@ -18,15 +20,15 @@ HOLLOW, DOMED, ROUND = 2.7, 0.5, 0.03
 """A vault: its convex hull holds 2.7 times its bone at least, half of the hull's curved part is its own surface, and it is
 no ball (RMS from the best sphere 3 % of its radius). A real skull reaches 4.9, 0.84 and 0.10, pieces of it cut at three
 heights 3.3-6.2, 0.61-1.00 and 0.16-0.28; two sacra 2.1 and 2.3, 0.56 and 0.60; a pelvis 5.2 and 0.22; a femur 3.4, 0.26."""
-FRANKFORT = "the ear canals' upper rims and the orbits' lower rims are not found on this surface"
 
 
-def measure(mesh: Mesh) -> Anatomy:
+def measure(mesh: Mesh, given: Mapping[str, Array] | None = None) -> Anatomy:
     """Mid-sagittal plane of a skull (whole, or a vault) by symmetry: frame `midsagittal` (x across it, origin on it),
     `symmetry_rms_mm` of the half of the surface that matches best and `symmetric_pct`, the share within 3 mm.
 
-    Which way is front or up is not said: y is the skull's longest axis in the plane, z across it. AnatomyError when no
-    plane maps the surface onto itself or it is no vault, InputError when it is hardly in mm.
+    Which way is front or up is not said: y is the skull's longest axis in the plane, z across it. given: points that a
+    person sets (`frankfort`), which make the frame `frankfort` and `porions_uneven_mm`; refused without. AnatomyError when
+    no plane maps the surface onto itself or it is no vault, InputError when it is hardly in mm or for points that cannot be.
     """
     body, notes = bodies.one(mesh, "skull")
     size = float(np.linalg.norm(np.ptp(body.vertices, axis=0)))
@@ -51,7 +53,17 @@ def measure(mesh: Mesh) -> Anatomy:
     y /= np.linalg.norm(y)
     frame = Pose(np.stack([normal, y, np.cross(normal, y)], axis=1), at)
     measures = {"symmetry_rms_mm": rms, "symmetric_pct": 100.0 * share} | notes
-    return Anatomy("skull", "left", {}, {"midsagittal": frame}, measures, {}, {"frankfort": FRANKFORT})
+    frames = {"midsagittal": frame}
+    many = register.sample(body, 40000).points
+    marks = frankfort.checked(given or {}, many, normal, at)
+    across = frankfort.plane(marks, many)
+    if isinstance(across, str):
+        return Anatomy("skull", "left", marks, frames, measures, {}, {"frankfort": across})
+    left, right = (marks[name].at_mm for name in frankfort.PORIONS)
+    uneven = frankfort.apart_mm(left, right, normal, at)
+    return Anatomy(
+        "skull", "left", marks, frames | {"frankfort": across}, measures | {"porions_uneven_mm": uneven}, {}, {}
+    )
 
 
 def _a_skull(body: Mesh, bone_mm3: float) -> None:
