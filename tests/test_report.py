@@ -347,13 +347,13 @@ class TestForTheShop:
         rows, html = told
         facts = rows["finish"][0]["facts"]
         assert "Axis (−0.55899, −0.20050, 0.80456)" in facts
-        assert "Base L 67.697  P 14.700  I 5.680" in facts
+        assert "Base (67.697, 14.700, −5.680)" in facts
         assert (
             "Large diameter 13.987 mm" in facts
             and "Included angle 5.667°" in facts
             and "Stock radius 0.700 mm" in facts
         )
-        assert "Base L 67.697" in html
+        assert "Base (67.697, 14.700" in html
 
     def test_each_wall_says_which_it_is(self, told: tuple[dict[str, list], str]) -> None:
         html = told[1]

@@ -243,9 +243,7 @@ def machined(run: RunFolder) -> dict[str, list[Row]]:
         facts = [
             f"{label(k)} {_exact(v, split_unit(k)[1])}" for k, v in told.items() if isinstance(v, int | float | str)
         ]
-        facts += [
-            f"{label(k)} {_way_text(v) if k in _WAYS else at_text(v, 3)}" for k, v in told.items() if _is_point(v)
-        ]
+        facts += [f"{label(k)} {_signed(v, 5 if k in _WAYS else 3)}" for k, v in told.items() if _is_point(v)]
         name = label(item.get("name") or kind or "surface")
         row = {"name": f"{label(item['part'])}: {name}" if item.get("part") else name, "facts": facts}
         out["cut" if kind == "cut plane" else "printed" if bare else "finish"].append(row)
@@ -261,9 +259,9 @@ def _exact(value: Any, unit: str) -> str:
 _WAYS = ("axis", "normal", "direction")
 
 
-def _way_text(way: Any) -> str:
-    """'(-0.57312, 0.17755, 0.80001)' of a unit vector: L, P, S."""
-    return f"({', '.join(f'{x:.5f}' for x in way)})".replace("-", "−")
+def _signed(point: Any, digits: int) -> str:
+    """'(-0.57312, 0.17755, 0.80001)': L, P, S with their signs, as a measuring machine takes them."""
+    return f"({', '.join(f'{x:.{digits}f}' for x in point)})".replace("-", "−")
 
 
 def files(run: RunFolder) -> list[Row]:
@@ -310,11 +308,11 @@ def _dotted(name: Any) -> str:
     return f"{label(last)} ({group})" if group else label(last)
 
 
-def at_text(point: Any, digits: int = 1) -> str:
+def at_text(point: Any) -> str:
     """'L 52.0  P 5.0  S 736.0' from LPS mm."""
     if not _is_point(point):
         return "—"
-    return "  ".join(f"{'LPS'[i] if x >= 0 else 'RAI'[i]} {abs(x):.{digits}f}" for i, x in enumerate(point))
+    return "  ".join(f"{'LPS'[i] if x >= 0 else 'RAI'[i]} {abs(x):.1f}" for i, x in enumerate(point))
 
 
 def _is_point(value: Any) -> bool:
