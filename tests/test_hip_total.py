@@ -175,11 +175,13 @@ def test_a_motion_that_nothing_ends_is_told_as_at_least_what_was_followed() -> N
 
     reach = {"flexion": motion.Reach(121.34, 150.0, None), "extension": motion.Reach(90.0, 90.0, None)}
     row = {"head_mm": 36.0, "head_length": "M", "leg_length_change_mm": 0.0, "offset_change_mm": 0.0, "liner_mm": 5.1,
-           "rom_short_deg": 0.0, "score": -0.1, "reach": reach}  # fmt: skip
+           "rom_short_deg": 0.0, "score": -0.1, "reach": reach, "wanted": True}  # fmt: skip
     told = hip_total._shown(row)
     assert (told["rom_flexion_deg"], told["rom_extension_deg"]) == (121.3, ">= 90")
-    assert "scores the same, 0 deg of motion short: of equals the larger head" in hip_total._why(
-        {**row, "head_mm": 32.0}, row
-    )
-    assert "of equals the length nearer to M" in hip_total._why({**row, "head_length": "L"}, row)
-    assert "scores 0.04 less" in hip_total._why({**row, "score": -0.14}, row)
+    small = {**row, "head_mm": 32.0}
+    assert "liner 5.1 mm: nearest to the leg length and offset wanted, with 0 deg" in hip_total._why(row, row)
+    same = "scores the same, 0 deg of motion short: as good as the one above; of equals the larger head goes first"
+    assert hip_total._why(small, row, row).endswith(same)
+    assert hip_total._why({**row, "head_length": "L"}, row, row).endswith("of equals the length nearer to M goes first")
+    other = {**row, "score": -0.14, "liner_mm": 4.2, "wanted": False}
+    assert "liner 4.2 mm (under the 5 wanted); scores 0.04 less, 0 deg" in hip_total._why(other, row, small)

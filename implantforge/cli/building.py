@@ -71,7 +71,9 @@ def plan_(recipe: str, as_json: bool, **options: Any) -> int:
         click.echo(f"  CT {manifest['ct']['verdict']}: {reason}")
     click.echo("Alternatives, the best first (checks are made by build):")
     for number, row in enumerate(fit["alternatives"], 1):
-        click.echo(f"{number:3d}. " + "  ".join(f"{key} {_short(value)}" for key, value in row.items()))
+        click.echo(
+            f"{number:3d}. " + "  ".join(f"{key} {_short(value)}" for key, value in row.items() if key != "rank")
+        )
     click.echo(f"{folder}/fit.json")
     return OK
 

@@ -72,7 +72,8 @@ def plan(case: Case, params: HipParams) -> Fit:
     rows = _ranked(_heads(case, params, cup, stem, setting))
     best = rows[0]
     metrics = _measured(case, cup, stem, setting, best, both)
-    told = tuple({"rank": rank, **_shown(row), "why": _why(row, best)} for rank, row in enumerate(rows, start=1))
+    told = tuple({"rank": rank, **_shown(row), "why": _why(row, best, above)}
+                 for rank, (row, above) in enumerate(zip(rows, [None, *rows]), start=1))  # fmt: skip
     middle = both.get("middle", centre)
     values = {
         "side": case.side, "frame": cup.params["frame"], "femur_axis": setting.axis.how, "head_mm": best["head_mm"],
@@ -201,18 +202,20 @@ def _reached(name: str, one: motion.Reach) -> float | str:
     return round(one.deg, 1) if one.deg < most else f">= {most:.0f}"
 
 
-def _why(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+def _why(row: Mapping[str, Any], best: Mapping[str, Any], above: Mapping[str, Any] | None = None) -> str:
+    """Why a head stands where it does; above: the one ranked before it."""
     what = (f"{row['head_mm']:.0f} {row['head_length']}: leg {_signed(row['leg_length_change_mm'])} mm, offset "
             f"{_signed(row['offset_change_mm'])} mm, liner {row['liner_mm']:.1f} mm")  # fmt: skip
-    if row is best:
-        return (
-            f"{what}: nearest to the leg length and offset wanted, with {row['rom_short_deg']:.0f} deg of motion short"
-        )
+    thin = "" if row["wanted"] else f" (under the {bearings.TARGET_MM:.0f} wanted)"
     short = f"{row['rom_short_deg']:.0f} deg of motion short"
-    if round(best["score"] - row["score"], 2) > 0.0:
-        return f"{what}; scores {best['score'] - row['score']:.2g} less, {short}"
-    rule = "the larger head" if row["head_mm"] != best["head_mm"] else "the length nearer to M"
-    return f"{what}; scores the same, {short}: of equals {rule} goes first"
+    if above is None:
+        return f"{what}{thin}: nearest to the leg length and offset wanted, with {short}"
+    less = best["score"] - row["score"]
+    told = f"{what}{thin}; scores {f'{less:.2g} less' if round(less, 2) > 0 else 'the same'}, {short}"
+    if round(above["score"] - row["score"], 6) > 0:
+        return told
+    rule = "the larger head" if row["head_mm"] != above["head_mm"] else "the length nearer to M"
+    return f"{told}: as good as the one above; of equals {rule} goes first"
 
 
 def _measured(
