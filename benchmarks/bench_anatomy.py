@@ -309,6 +309,43 @@ def harder(count: int, seed: int, how: str, say: bool = False) -> dict[str, floa
         return drawn(count, seed, say, how)
 
 
+def remeshed(kind: str, count: int = 8) -> list[tuple[str, float]]:
+    """(landmark, mm it moves) when a mesh is made anew with a tenth of its triangles: of drawn bones from seed 500 on, and
+    of both bones of subject z027. A drawn socket, which is no ball, is left out: its sigma tells (`Sphere.rival_mm`)."""
+    import drawn_bones
+    import fast_simplification
+
+    bones = [(f"{kind}_left", drawn_bones.draw(np.random.default_rng(500 + number), kind, "whole", "left").mesh, "drawn")
+             for number in range(count)]  # fmt: skip
+    bones += [(f"{kind}_{side}", real(kind.capitalize(), side), "real") for side in ("left", "right")]
+    out = []
+    for name, mesh, whose in bones:
+        few = fast_simplification.simplify(mesh.vertices.copy(), mesh.faces.copy(), target_count=len(mesh.faces) // 10)
+        many, less = anatomy.examine(name, mesh), anatomy.examine(name, Mesh(*few))
+        for mark in many.landmarks:
+            if whose == "real" or mark != "acetabulum_center":
+                gone = mark not in less.landmarks
+                out.append((mark, np.inf if gone else float(np.linalg.norm(many.at(mark) - less.at(mark)))))
+    return out
+
+
+class Remeshed:
+    """How far landmarks move at a tenth of the triangles."""
+
+    timeout = 600
+    params = ("femur", "hip", "tibia")
+    param_names = ("bone",)
+
+    def setup_cache(self) -> dict[str, list[tuple[str, float]]]:
+        return {kind: remeshed(kind) for kind in self.params}
+
+    def track_within_03_mm_pct(self, found: dict[str, list[tuple[str, float]]], bone: str) -> float:
+        return 100.0 * float(np.mean([moved <= 0.3 for _, moved in found[bone]]))
+
+    def track_worst_mm(self, found: dict[str, list[tuple[str, float]]], bone: str) -> float:
+        return max(moved for _, moved in found[bone])
+
+
 class Speed:
     """Seconds once the program is loaded."""
 

@@ -114,10 +114,11 @@ class Seen:
         else:
             # along the normal alone: on an edge the nearest point slides with the triangles. The bent model averages 15 mm
             # of the surface: where it lies within the grain of the triangles it is believed, else the surface is
-            along = float((found - guess) @ out)
+            along, left = float((found - guess) @ out), 0.0
             if not slid:
-                found = guess + along**3 / (along**2 + GRAIN_MM**2) * out
-            sigma = share * max(gap, self.match.residual_mm)
+                left = along * GRAIN_MM**2 / (along**2 + GRAIN_MM**2)
+                found = guess + (along - left) * out
+            sigma = float(np.hypot(share * max(gap, self.match.residual_mm), left))
             self.add(name, found, sigma * (1.0 + 0.9 * self.lost), "shape-model+surface")
 
     def _torn_mm(self, at_mm: Array) -> float:
