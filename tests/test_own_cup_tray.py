@@ -208,12 +208,14 @@ def _ball(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("which", "spoil", "said"),
     [
-        ("cup", _edit("outer_mm = 50.0", "outer_mm = 47.0"), r"row 1\.outer_mm: half way down, the dome is 44\.1 mm"),
+        ("cup", _edit("outer_mm = 50.0", "outer_mm = 47.0"), r"row 1\.outer_mm: 12 mm under the origin the dome is 44\.1"),
+        ("cup", _edit("outer_mm = 50.0", "outer_mm = 51.5"), r"row 1\.outer_mm: 13 mm under the origin the dome is 42"),
+        ("cup", _edit("outer_mm = 50.0", "outer_mm = 48.5"), r"row 1\.outer_mm: 18 mm under the origin the dome is 34"),
         ("cup", _edit("outer_mm = 50.0", "outer_mm = -50.0"), r"sizes\.row 1\.outer_mm: .*equal to 36, got -50"),
         ("cup", _edit("outer_mm = 50.0\n", ""), r"sizes\.row 1\.outer_mm: field required"),
         ("cup", _edit(r"up = \[", "up = [-"), r"frame: size 50 reaches from"),
-        ("cup", _edit(r"origin = \[100.0", "origin = [103.0"), r"frame: size 50 reaches|half way down"),
-        ("cup", _edit(r"origin = \[100.0, -40.0", "origin = [100.0, -43.0"), r"half way down"),
+        ("cup", _edit(r"origin = \[100.0", "origin = [103.0"), r"frame: size 50 reaches|under the origin"),
+        ("cup", _edit(r"origin = \[100.0, -40.0", "origin = [100.0, -43.0"), r"under the origin"),
         ("cup", _edit("front = ", "medial = "), r"frame\.medial: extra"),
         ("cup", _edit("to_mm = -3.0", "to_mm = -45.0"), r"coat: from_mm = -40 must lie below to_mm = -45"),
         ("cup", _edit("from_mm = -40.0", "from_mm = -400.0\nto = 3"), r"coat\.to: extra"),

@@ -153,8 +153,8 @@ def _told(row: dict[str, Any], rank: int, best: dict[str, Any]) -> dict[str, Any
     if row["why_not"]:
         why = f"does not fit: {row['why_not']}"
     elif row is best:
-        why = (f"nearest the socket plus {OVER_MM:.0f} mm ({row['over_socket_mm']:+.1f}) with the least shift "
-               f"({row['medial_mm']:+.1f} mm medial): {row['coverage_pct']:.0f} % covered")  # fmt: skip
+        why = (f"nearest to socket plus {OVER_MM:.0f} mm ({row['over_socket_mm']:+.1f}) and to the native "
+               f"centre ({row['medial_mm']:+.1f} mm medial) together: {row['coverage_pct']:.0f} % covered")  # fmt: skip
     elif row["cost_mm"] - best["cost_mm"] < 5e-3:
         why = "fits as well: of equals the smaller goes first, which takes less bone"
     else:

@@ -185,7 +185,8 @@ def series_ends(width_mm: float, widest_mm: float, overhang_mm: float) -> str:
 
 def _told(row: dict[str, Any], rank: int, best: dict[str, Any], widest_mm: float) -> dict[str, Any]:
     """A row as people read it."""
-    lies = f"covers {row['coverage_pct']:.0f} %, overhang {row['overhang_mm']:+.1f} mm"
+    few = f" (under the {tibial.COVERAGE_PCT:.0f} needed)" if row["coverage_pct"] < tibial.COVERAGE_PCT else ""
+    lies = f"covers {row['coverage_pct']:.0f} %{few}, overhang {row['overhang_mm']:+.1f} mm"
     if row["overhang_mm"] > tibial.OVERHANG_MM:
         why = f"hangs over by {row['overhang_mm']:.1f} mm (1 allowed), covers {row['coverage_pct']:.0f} %"
     elif row is best:

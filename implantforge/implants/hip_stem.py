@@ -208,13 +208,13 @@ def _told(row: dict, found: list[dict]) -> dict[str, Any]:
     more = row["fill_mid_pct"] - best["fill_mid_pct"]
     if row is best:
         why = (
-            f"size {row['size']}, {row['length_mm']:.0f} mm: the styles agree on {row['agreed']:.1f}, best fill of "
+            f"size {row['size']}, {row['length_mm']:.0f} mm: the canal asks for {row['agreed']:.1f}, best fill of "
             f"{len(found)} candidates in it ({row['fill_mid_pct']:.0f} % at mid-stem), overlap with the canal wall "
             f"{row['overlap_mm']:.2f} mm"
         )
     elif row["size"] != best["size"]:
         why = (
-            f"size {row['size']} where the styles agree on {best['agreed']:.1f}; {more:+.1f} points of fill at mid-stem"
+            f"size {row['size']} where the canal asks for {best['agreed']:.1f}; {more:+.1f} points of fill at mid-stem"
         )
     else:
         less = {name: best[f"fill_{name}_pct"] - row[f"fill_{name}_pct"] for name in ("proximal", "mid", "distal")}

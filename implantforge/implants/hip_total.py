@@ -272,10 +272,16 @@ def _sentences(
         "(8-15 customary).",
         f"Head {best['head_mm']:.0f} {best['head_length']}, liner {best['liner_mm']:.1f} mm.",
         f"Leg {_signed(m['leg_length_change_mm'])} mm, offset {_signed(m['offset_change_mm'])} mm; {beside}.",
-        f"The neck points {m['stem_version_deg']:.0f} deg forward, with the cup {m['combined_version_deg']:.0f} (25-45 "
-        f"wanted); femur: {setting.axis.how}. It follows the head wanted: a change of offset or length turns it.",
+        f"The neck points {m['stem_version_deg']:.0f} deg forward, with the cup's {m['cup_anteversion_anatomic_deg']:.0f} "
+        f"(anatomic) {m['combined_version_deg']:.0f} together{_beyond(m['combined_version_deg'])}; femur: "
+        f"{setting.axis.how}. It follows the head wanted: a change of offset or length turns it.",
         f"Motion falls short in {'; '.join(short)}." if short else "Motion meets what is wanted in all directions.",
     ]  # fmt: skip
+
+
+def _beyond(combined_deg: float) -> str:
+    """Combined version against what is wanted."""
+    return " (25-45 wanted)" if 25.0 <= combined_deg <= 45.0 else ": outside the 25-45 wanted, flagged"
 
 
 def _signed(value: float) -> str:

@@ -48,8 +48,10 @@ as long as plate and stem."""
 HEAD_MM = (5.0, 80.0)
 """A head's centre above the plane of the neck cut."""
 COATS_MM = 400.0
-DOME_MM = 1.5
-"""A cup's dome may lie so far from the ball of its diameter: a wider equator is up to 1 mm on the radius."""
+DOME_MM = ((0.5, -0.4, 1.5), (0.75, -3.0, 0.6))
+"""Depth over the radius, and how much narrower or wider than a ball of its diameter a cup's dome may be there: an
+equator may be up to 1 mm wider, a pole flat."""
+ASIDE_MM = 1.5
 
 _Point = tuple[float, float, float]
 
@@ -309,19 +311,21 @@ def _look_stem(one: Size, page: Any) -> None:
 
 def _look_cup(one: Size, page: Any) -> None:
     radius, (low, high) = one.outer_mm / 2.0, one.mesh.bounds[:, 2]
-    if not (-radius - DOME_MM <= low <= -0.8 * radius and -0.3 * radius <= high <= 10.0):
+    if not (-radius - ASIDE_MM <= low <= -0.8 * radius and -0.3 * radius <= high <= 10.0):
         raise _no("frame", f"size {one.size} reaches from {low:.1f} to {high:.1f} mm along frame.up, where a cup of "
                            f"outer_mm = {one.outer_mm:g} reaches from {-radius:.1f} to about 0; the origin is the middle of "
                            "its dome, up points out of it; check frame, outer_mm and unit")  # fmt: skip
-    hull = _hull(one.mesh, -radius / 2.0)
-    middle, wide = (hull.min(axis=0) + hull.max(axis=0)) / 2.0, float(np.ptp(hull, axis=0).mean()) / 2.0
-    wanted = radius * 0.75**0.5
-    if np.linalg.norm(middle) > DOME_MM or abs(wide - wanted) > DOME_MM:
-        raise _no(
-            f"{one.row}.outer_mm",
-            f"half way down, the dome is {2 * wide:.1f} mm wide about {middle.round(1).tolist()}; one of {one.outer_mm:g} "
-            f"mm is {2 * wanted:.1f} about the axis; check outer_mm and frame",
-        )
+    for depth, least, most in DOME_MM:
+        hull = _hull(one.mesh, -depth * radius)
+        middle, wide = (hull.min(axis=0) + hull.max(axis=0)) / 2.0, float(np.ptp(hull, axis=0).mean()) / 2.0
+        wanted = radius * (1.0 - depth**2) ** 0.5
+        if np.linalg.norm(middle) > ASIDE_MM or not least <= wide - wanted <= most:
+            raise _no(
+                f"{one.row}.outer_mm",
+                f"{depth * radius:.0f} mm under the origin the dome is {2 * wide:.1f} mm wide about "
+                f"{middle.round(1).tolist()}; one of {one.outer_mm:g} mm is {2 * wanted:.1f} about the axis; check outer_mm "
+                "and frame",
+            )
     if inside(one.mesh, np.array([[0.0, 0.0, -0.3 * radius]]))[0]:
         raise _no(one.row, f"size {one.size} is solid where the liner goes; a cup is a shell")
     _meets(one, page, low, high)

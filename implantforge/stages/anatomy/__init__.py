@@ -122,10 +122,12 @@ def flags(page: Anatomy) -> list[str]:
     if edges.COUNT in measures:
         count = int(measures[edges.COUNT])
         beside = ", ".join(name for name, mark in page.landmarks.items() if edges.BESIDE in mark.method)
+        lost = sum("cut off" in why for why in page.refused.values())
         out.append(
             f"the surface is open in {count} place{'s' if count > 1 else ''} (cuts or holes, the widest "
             f"{measures[edges.LARGEST_MM]:.0f} mm); "
-            + (f"beside one, and less sure: {beside}" if beside else "no landmark lies beside one")
+            + (f"beside one, and less sure: {beside}" if beside else "no landmark that was found lies beside one")
+            + (f"; {lost} that may lie in one {'is' if lost == 1 else 'are'} refused below" if lost else "")
         )
     if "size_to_grown" in measures:
         size = measures["size_to_grown"]

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from implantforge.core import Array, Mesh
 
 COUNT, LARGEST_MM = "open_places", "open_largest_mm"
-"""Measures of a surface with holes or cuts: how many, and the widest corner to corner; absent for a closed one."""
+"""Measures of a surface with holes or cuts: how many, and the widest across; absent for a closed one."""
 BESIDE = "beside an open edge"
 """Part of the method of a landmark that lies there."""
 
@@ -32,7 +32,9 @@ class Edges(NamedTuple):
         """The measures COUNT and LARGEST_MM, none for a closed surface."""
         if not len(self.place):
             return {}
-        wide = [np.linalg.norm(np.ptp(self.middles[self.place == one], axis=0)) for one in range(self.places)]
+        rims = [self.middles[self.place == one] for one in range(self.places)]
+        # from the middle, for a long diagonal of a box is no width
+        wide = [2.0 * np.linalg.norm(rim - (rim.min(axis=0) + rim.max(axis=0)) / 2.0, axis=1).max() for rim in rims]
         return {COUNT: float(self.places), LARGEST_MM: float(max(wide))}
 
 
