@@ -194,12 +194,13 @@ def _chances(found: list[dict], params: StemParams) -> dict[str, float]:
 
 
 def _shown(found: list[dict]) -> list[dict]:
-    """The best of the size chosen, then the best of the sizes next to it."""
+    """The best of the size chosen, then the best of each of the three sizes nearest to it; both by score."""
     best = found[0]["size"]
     others = {row["size"]: row for row in reversed(found) if row["size"] != best}
-    return [row for row in found if row["size"] == best][:5] + [
-        others[size] for size in sorted(others, key=lambda size: (abs(size - best), size))
-    ][:3]
+    near = sorted(others, key=lambda size: (abs(size - best), size))[:3]
+    return [row for row in found if row["size"] == best][:5] + sorted(
+        (others[size] for size in near), key=lambda row: (-round(row["score"], 6), row["size"])
+    )
 
 
 def _told(row: dict, found: list[dict]) -> dict[str, Any]:
