@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,6 +12,7 @@ from scipy.spatial import cKDTree
 from implantforge.core import Anatomy, AnatomyError, Array, Field, Grid, Landmark, Mesh, Pose, Volume
 from implantforge.geom.inside import inside
 from implantforge.geom.shapes import from_samples
+from implantforge.stages.anatomy import endosteum
 from implantforge.stages.anatomy.atlas import vertex_normals
 
 SPACING_MM = 0.5
@@ -26,19 +26,19 @@ def cavity(volume: Volume, mesh: Mesh, anatomy: Anatomy, endosteal_hu: float = 6
     """Signed distance (mm, negative inside) to the wall a stem must respect, on a 0.5 mm grid around the proximal femur.
 
     Inside means HU below the endosteal threshold and deeper than cortex_mm under the outer surface; islands of dense
-    cancellous bone count as cavity. AnatomyError when there is none (solid or unseen canal).
+    cancellous bone count as cavity; the wall itself stands at half height (`endosteum`). AnatomyError when there is none
+    (solid or unseen canal).
     """
     grid = _grid(volume, mesh, anatomy)
-    hu = _resampled(volume, grid)
-    open_ = (hu < endosteal_hu) & (_depth(mesh, grid) > cortex_mm)
-    pieces, count = ndimage.label(open_)
-    if not count:
+
+    def read(samples: Array) -> Array:
+        index = volume.grid.to_index(grid.to_patient(samples))
+        return ndimage.map_coordinates(volume.hu, index.T, np.float32, order=1, mode="nearest")
+
+    wall = endosteum.distance(_resampled(volume, grid), read, _depth(mesh, grid), endosteal_hu, cortex_mm, SPACING_MM)
+    if wall is None:
         raise AnatomyError(f"{anatomy.bone}: no marrow cavity below {endosteal_hu:.0f} HU and {cortex_mm} mm deep")
-    open_ = ndimage.binary_fill_holes(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
-    out_mm, in_mm = (edt.edt(m, anisotropy=(SPACING_MM,) * 3, parallel=2) for m in (~open_, open_))
-    half = SPACING_MM / 2
-    distance = np.where(open_, half - in_mm, out_mm - half)
-    return from_samples(grid, ndimage.gaussian_filter(distance, 0.8).astype(np.float32))
+    return from_samples(grid, wall)
 
 
 def _grid(volume: Volume, mesh: Mesh, anatomy: Anatomy) -> Grid:

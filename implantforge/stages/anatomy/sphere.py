@@ -13,6 +13,11 @@ ON_BALL_MM = 0.15
 """Surface this near a ball lies on it: what a CT's noise leaves."""
 RIVAL = 0.75
 """Of two spheres whose surfaces differ by less than this, the triangles decide which is taken."""
+EDGE_MM = (3.0, 6.0)
+"""A socket's surface counts for nothing this near its edge (rim, fossa, notch), wholly from there on: edges are rounded
+off, and a sphere that follows them comes out wide and stands out of the socket."""
+LEFT = 1.0 / 3.0
+"""Share of a socket that must lie clear of its edges; one that has less of it is followed up to them."""
 
 
 class Sphere(NamedTuple):
@@ -66,7 +71,8 @@ def robust_sphere(vertices: Array, normals: Array, area: Array, zone: Array) -> 
 def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, opening: Array, size: float) -> Sphere:
     """The sphere of a socket: of many starts along the way it opens (unit vector) the one that most surface follows within
     about 0.8 mm and that a head could fill: surface more than 1 mm inside it counts against it twice. Its floor, 2 mm and
-    more deeper, stays out. size 1 is a grown patient's. A sphere of RIVAL of its worth and more is told as its rival."""
+    more deeper, stays out, and at last its edges (EDGE_MM) do. size 1 is a grown patient's. A sphere of RIVAL of its worth
+    and more is told as its rival."""
     close = np.linalg.norm(vertices - guess, axis=1) < 48.0 * size
     points, n, a = vertices[close], -normals[close], area[close]
     step = max(len(points) // 2500, 1)
@@ -87,7 +93,21 @@ def hollow_sphere(vertices: Array, normals: Array, area: Array, guess: Array, op
         return best
     rival = max(float(np.linalg.norm(at - best.center_mm)) for worth, at in known if worth >= RIVAL * most)
     best = _settled(points, n, a, best.center_mm, best.radius_mm, (0.4,))
+    for _ in range(2):
+        clear = _settled(points, n, a * _clear(points, n, best), best.center_mm, best.radius_mm, (0.4,))
+        best = clear if clear.area_mm2 > LEFT * best.area_mm2 else best
     return best._replace(rival_mm=rival if rival > 1.0 else 0.0)
+
+
+def _clear(points: Array, n: Array, ball: Sphere) -> Array:
+    """(n,) from 0 to 1: how far inside the surface that follows a ball points lie."""
+    away = points - ball.center_mm
+    far = np.linalg.norm(away, axis=1)
+    other = (np.abs(far - ball.radius_mm) > 0.8) | (np.einsum("ij,ij->i", away, n) < 0.85 * far)
+    if not other.any():
+        return np.ones(len(points))
+    low, high = EDGE_MM
+    return ((cKDTree(points[other]).query(points)[0] - low) / (high - low)).clip(0, 1)
 
 
 def _settled(points: Array, n: Array, a: Array, center: Array, radius: float, bands: tuple[float, ...],
