@@ -1,7 +1,7 @@
 """Total hips of sampled patients against the same rules applied to what they were drawn from. asv names.
 
-IMPLANTFORGE_HIPS (default 100) says how many hips: both sides of seeds 3050, 3051, ... (the search was refined on
-3000 to 3049). The bones are those drawn, not segmented (bench_bones and bench_patients measure that); the femur is cut
+IMPLANTFORGE_HIPS (default 100) says how many hips: both sides of seeds 3100, 3101, ... (the search was refined on
+3000 to 3099). The bones are those drawn, not segmented (bench_bones and bench_patients measure that); the femur is cut
 where its scan ends, its canal is read from a CT painted around it with the blur and noise of a whole one. Truth: the planted
 hip centre, socket radius and lesser trochanter, and the canal as it was painted, by the very search that plans.
 `python benchmarks/bench_hips.py 4` prints every hip.
@@ -30,7 +30,7 @@ from implantforge.stages.phantoms import bones, hip_scene, paint, truth
 from implantforge.stages.phantoms.distance import signed
 
 COUNT = int(os.environ.get("IMPLANTFORGE_HIPS", "100"))
-FIRST_SEED, MESH_MM = 3050, 2.0
+FIRST_SEED, MESH_MM = 3100, 2.0
 SPACING_MM = (0.8, 0.8, 1.0)
 FINE_MM = 0.8
 

@@ -198,7 +198,7 @@ def _as_3mf(folder: Path) -> None:
         (_edit("to_mm = -2.0", "to_mm = -2000.0"), "coat.to_mm: .*greater than or equal to -400, got -2000"),
         (_edit('kind = "stem"', 'kind = "stem"\ncut_angle_deg = -5'), "cut_angle_deg: .*, got -5"),
         (_edit('kind = "stem"', 'kind = "cup"'), "this is a cup: say `implantforge build own_cup`"),
-        (_twin, r"sizes.row 2: size 8 stands in sizes.row 1 already"),
+        (_twin, r"sizes.row 2: size \d+ stands in sizes.row 1 already"),
         (_low_head, r"sizes.row 1.head: lies -[0-9.]+ mm above the neck cut"),
         (_as_3mf, "says it is in inch"),
         (_mesh(lambda m: Mesh(m.vertices, np.vstack([m.faces, m.faces[:3]]))), "not a closed surface"),

@@ -71,7 +71,8 @@ class StemParams(Params):
     resection_angle_deg: float = deg(
         45.0, 30.0, 60.0, "neck cut to the plane across the shaft", tag="M", source="45 deg customary"
     )
-    endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
+    endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal; its wall then stands at "
+                                 "half height between marrow and bone, within 0.4 mm", unit="HU",
                                  source="endosteal boundary 500-700 HU")  # fmt: skip
     cortex_mm: float = mm(
         2.0, 1.0, 5.0, "bone left between cavity and outer surface", source="remaining cortex >= 2 mm"

@@ -27,7 +27,8 @@ class OwnStemParams(_maker.MakerParams):
     resection_above_trochanter_mm: float | None = mm(None, 5.0, 25.0, "neck cut above the lesser trochanter on the calcar; "
                                                      "found within 8-15, for the head's height, when absent", tag="M",
                                                      source="8-15 mm customary")  # fmt: skip
-    endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal", unit="HU",
+    endosteal_hu: float = number(700.0, 400.0, 900.0, "HU that bounds the canal; its wall then stands at "
+                                 "half height between marrow and bone, within 0.4 mm", unit="HU",
                                  source="endosteal boundary 500-700 HU")  # fmt: skip
     cortex_mm: float = mm(
         2.0, 1.0, 5.0, "bone left between cavity and outer surface", source="remaining cortex >= 2 mm"
@@ -82,9 +83,12 @@ def _placed(
     normal = seating.cut_normal(template.cut_angle_deg)
     for _ in range(2):
         start = seating.on_canal(anatomy, level, template.cut_angle_deg)
-        rest = seating.seat(_points(one.mesh, normal, COARSE_MM), wall, start, press_mm=params.press_fit_mm, reach_mm=6.0,
-                            reach_deg=4.0)  # fmt: skip
-        pose = seating.turned_to(rest.pose, target)
+        pose = start
+        # turned to the head it rests no more: once more, and closely
+        for spacing, reach_mm, reach_deg in ((COARSE_MM, 6.0, 4.0), (POINTS_MM, 2.0, 1.5)):
+            rest = seating.seat(_points(one.mesh, normal, spacing), wall, pose, press_mm=params.press_fit_mm,
+                                reach_mm=reach_mm, reach_deg=reach_deg)  # fmt: skip
+            pose = seating.turned_to(rest.pose, target)
         if params.resection_above_trochanter_mm is not None:
             break
         wanted = float(np.clip(level + pose.inverse_apply(target)[2] - one.head_mm[2], *CUT_MM))
