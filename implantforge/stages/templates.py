@@ -52,6 +52,7 @@ DOME_MM = ((0.5, -0.4, 1.5), (0.75, -3.0, 0.6))
 """Depth over the radius, and how much narrower or wider than a ball of its diameter a cup's dome may be there: an
 equator may be up to 1 mm wider, a pole flat."""
 ASIDE_MM = 1.5
+KEEL_MM = 90.0
 
 _Point = tuple[float, float, float]
 
@@ -217,15 +218,35 @@ def _page(folder: Path, kind: str) -> _OfKind:
     try:
         page = PAGES[found](**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(f"row {part + 1}" if isinstance(part, int) else str(part) for part in first["loc"])
-        got = f", got {first['input']!r}" if isinstance(first["input"], (int, float, str)) else ""
-        raise _no(at, f"{str(first['msg']).lower()}{got}") from error
+        raise _no(*_fault(error.errors()[0], kind)) from error
     _rows(page)
     if not isinstance(page, _TrayPage) and not page.coat.from_mm < page.coat.to_mm:
         raise _no("coat", f"from_mm = {page.coat.from_mm:g} must lie below to_mm = {page.coat.to_mm:g}, along frame.up")
     _frame(page)
     return page
+
+
+def _fault(first: Any, kind: str) -> tuple[str, str]:
+    """Where on the page a value cannot be, and why, as a person would say it."""
+    names = [f"row {part + 1}" if isinstance(part, int) else str(part) for part in first["loc"]]
+    if isinstance(first["loc"][-1], int) and len(names) > 2:  # one of a point's coordinates
+        return ".".join(names[:-1]), "needs three numbers, [x, y, z]"
+    at, limits = ".".join(names), first.get("ctx", {})
+    got = f", got {first['input']!r}" if isinstance(first["input"], (int, float, str)) else ""
+    words = {
+        "missing": f"is missing; every {kind} needs it",
+        "extra_forbidden": f"is no key of a {kind}'s template",
+        "literal_error": f"is none of {limits.get('expected', '')}{got}",
+        "greater_than_equal": f"must be {limits.get('ge', 0):g} or more{got}",
+        "less_than_equal": f"must be {limits.get('le', 0):g} or less{got}",
+        "string_too_short": "must not be empty",
+        "string_too_long": f"must have {limits.get('max_length', 0)} letters or fewer",
+        "too_short": "needs at least one row", "too_long": f"has more than {limits.get('max_length', 0)} rows",
+        "tuple_type": "needs three numbers, [x, y, z]" + got, "list_type": "needs rows, [[sizes]]" + got,
+        "model_type": f"is a table, [{at}]{got}", "string_type": f"needs a text in quotes{got}",
+    }  # fmt: skip
+    whole = first["type"].startswith("int")
+    return at, words.get(first["type"], f"needs a {'whole ' if whole else ''}number{got}")
 
 
 def _rows(page: _OfKind) -> list[tuple[_Size, str]]:
@@ -334,7 +355,10 @@ def _look_cup(one: Size, page: Any) -> None:
 def _look_tray(one: Size, page: Any) -> None:
     low, high = one.mesh.bounds[:, 2]
     face, under = (_area(one.mesh, z) for z in (0.3, -0.3))
-    if not (-90.0 <= low < 2.0 <= high <= 25.0) or face < 800.0 or under > 0.5 * face:
+    sound = 2.0 <= high <= 25.0 and face >= 800.0 and under <= 0.5 * face
+    if sound and low < -KEEL_MM:
+        raise _no(one.row, f"the keel of size {one.size} is {-low:.0f} mm long; {KEEL_MM:.0f} mm are taken at the most")
+    if not sound or low >= 2.0:
         raise _no("frame", f"size {one.size} reaches from {low:.1f} to {high:.1f} mm along frame.up, with {face:.0f} mm2 of "
                            f"metal 0.3 mm above the origin and {under:.0f} as much below it; the origin lies on the face "
                            "that meets the bone, up points off it, and only the keel lies below")  # fmt: skip
