@@ -226,7 +226,7 @@ def _ball(folder: Path) -> None:
         ("tray", _edit(r"up = \[", "up = [-"), r"frame: size 1 reaches from .* the face\s*that meets the bone"),
         ("tray", _edit(r"posterior = .*", "posterior = [0.0, 1.0, 0.0]"), r"frame: the plate of size 1 measures"),
         ("tray", _edit(r"origin = \[100.0", "origin = [103.0"), r"frame: size 1 reaches from"),
-        ("tray", _edit(r"\[\[sizes\]\]", "[coat]\nfrom_mm = 0\nto_mm = 1\n[[sizes]]"), r"coat: is no key of a tray's template"),
+        ("tray", _edit(r"\[\[sizes\]\]", "[coat]\nfrom_mm = 0\nto_mm = 1\n[[sizes]]"), r"coat: is no key of a tray"),
         ("tray", _edit('side = "left"', 'side = "up"'), r"sizes\.row 1\.side: .*got 'up'"),
         ("tray", _edit("_left.stl", "_gone.stl"), r"s1_gone.stl is not in"),
         ("tray", _edit("s1_left.stl", "s2_left.stl"), r"sizes\.row 2: file 's2_left.stl' stands in sizes\.row 1 already"),
