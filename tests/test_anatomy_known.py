@@ -84,6 +84,28 @@ def test_a_socket_of_two_balls_says_how_far_they_lie_apart() -> None:
     assert 1.0 < split.rival_mm < 10.0
 
 
+def test_a_rounded_rim_does_not_widen_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ball's hollow of 26 mm to 78 deg, its rim rounded by 4 mm; followed up to the rim it is found wide."""
+    up, radius, rim, rounding = np.array([0.0, 0.0, 1.0]), 26.0, np.radians(78.0), 4.0
+    turn = np.arange(9000) * np.pi * (3.0 - 5.0**0.5)
+    across, end = np.column_stack([np.cos(turn), np.sin(turn), 0.0 * turn]), np.array([np.sin(rim), -np.cos(rim)])
+    # evenly by area: the ball's zone, then the quarter ring
+    height = np.linspace(-1.0, -np.cos(rim), 7000)
+    ways = across[:7000] * np.sqrt(1.0 - height**2)[:, None] + height[:, None] * up
+    bend = np.linspace(0.0, np.pi / 2.0, 2000)
+    flat = -np.cos(bend)[:, None] * end + np.sin(bend)[:, None] * [np.cos(rim), np.sin(rim)]
+    ring = (radius + rounding) * end + rounding * flat
+    points = np.concatenate([radius * ways, across[7000:] * ring[:, :1] + ring[:, 1:] * up])
+    normals = np.concatenate([-ways, across[7000:] * flat[:, :1] + flat[:, 1:] * up])
+
+    def found() -> sphere.Sphere:
+        return sphere.hollow_sphere(points, normals, np.ones(len(points)), np.array([0.5, 0.5, -2.0]), up, 1.0)
+
+    assert abs(found().radius_mm - radius) < 0.005 and np.linalg.norm(found().center_mm) < 0.005
+    monkeypatch.setattr(sphere, "_clear", lambda points, *_: np.ones(len(points)))
+    assert found().radius_mm - radius > 0.02
+
+
 def test_holes_are_told_and_landmarks_beside_them_are_less_sure() -> None:
     """A hole of 10 mm beside the lateral epicondyle, one in the shaft; and one of 24 mm that takes a landmark away."""
     bone = drawn_bones.draw(np.random.default_rng(601), "femur", "whole", "left")

@@ -247,3 +247,15 @@ def test_a_bad_template_is_refused_by_name(
     assert err.startswith("refused: template: ") and err.count("\n") == 1
     assert re.search(said, err), err
     assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_keel_too_long_is_called_that() -> None:
+    plate = shapes.box(np.array([0.0, 0.0, 4.0]), [70.0, 45.0, 8.0])
+    for length, said in ((80.0, None), (95.0, r"sizes\.row 1: the keel of size 3 is 95 mm long; 90 mm")):
+        keel = shapes.box(np.array([0.0, 0.0, -length / 2.0 + 1.0]), [14.0, 14.0, length + 2.0])
+        one = templates.Size(3, "left", meshing.polygonise(plate | keel, 1.0), "sizes.row 1", np.zeros(3))
+        if said is None:
+            templates.LOOKS["tray"](one, None)  # type: ignore[arg-type]
+            continue
+        with pytest.raises(InputError, match=said):
+            templates.LOOKS["tray"](one, None)  # type: ignore[arg-type]
